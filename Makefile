@@ -1,0 +1,70 @@
+# Two commands to know: `make demo` and `make test`. `make check` is everything CI does.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+SDKS   := .venv-sdk-previous
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test test-all check lint types contracts docs docs-check bench lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.base ## Make .venv with the product and what it needs to run
+
+$(VENV)/.base: requirements.lock requirements-build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements-build.lock -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-dev: $(VENV)/.dev ## Add what the tests and checks need
+
+$(VENV)/.dev: $(VENV)/.base requirements-dev.lock requirements-sdk-previous.lock
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	rm -rf $(SDKS)
+	$(PIP) install --quiet --require-hashes --no-deps --target $(SDKS) -r requirements-sdk-previous.lock
+	@touch $@
+
+demo: setup ## Run a governed gateway here and now: no API key, loopback only
+	@$(BIN)/securellm demo
+
+test: setup-dev ## Lint, types, contracts, docs and the test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/reference.py --check
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup-dev ## The same, with soaks and long simulations
+	$(BIN)/pytest
+
+check: test ## Everything CI does
+
+lint: setup-dev ## Lint and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup-dev ## mypy, strict
+	$(BIN)/mypy
+
+contracts: setup-dev ## The strata of DESIGN, as sentences
+	$(BIN)/lint-imports
+
+docs: setup ## Write the generated reference pages
+	$(BIN)/python tools/reference.py
+
+bench: setup-dev ## CPU per governed request beside nginx's bare reverse proxy, same run
+	$(BIN)/python -m bench
+
+lock: ## Resolve the newest versions again (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/runtime.in -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/build.in -o requirements-build.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -c requirements-build.lock requirements/dev.in -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/sdk-previous.in -o requirements-sdk-previous.lock
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) $(SDKS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

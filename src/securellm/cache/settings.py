@@ -1,0 +1,23 @@
+"""Have we answered this: the keys of `[cache]` and of `cache` under `[[models]]`."""
+
+from typing import Annotated
+
+import msgspec
+
+from securellm.settings import Bytes, Field, Seconds
+
+
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The exact cache, in this process, each tenant for itself."""
+
+    enabled: Annotated[bool, Field(help="answer a repeated request from memory")] = True
+    max_entries: Annotated[int, Field(help="answers kept at most", ge=1)] = 10_000
+    max_bytes: Annotated[Bytes, Field(help="memory for answers at most", ge=1024)] = Bytes(64 << 20)
+    ttl: Annotated[Seconds, Field(help="how long an answer may be given again", ge=1)] = Seconds(3600.0)
+
+
+class ModelCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model's own cache rules; an absent key is `[cache]`'s."""
+
+    enabled: Annotated[bool | None, Field(help="answer a repeated request from memory")] = None
+    ttl: Annotated[Seconds | None, Field(help="how long an answer may be given again", ge=1)] = None

@@ -1,0 +1,1 @@
+"""Words every stratum shares: ids, money, usage, messages, clock, errors."""

@@ -1,0 +1,268 @@
+"""A JSON document that remembers its own bytes.
+
+The lossless lane forwards what the client wrote, differing only where a gate changed something. So a body is
+parsed once for its values, and spans of its original text are found only for the members that change.
+
+Strict by RFC 8259 and I-JSON (RFC 7493): duplicate names, invalid UTF-8, lone surrogates, NaN, Infinity and
+trailing data are refused, because two parsers that disagree about a body are how a guard is bypassed.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from json.decoder import scanstring
+from typing import Any, NoReturn
+
+from securellm.core.errors import Code, Refusal
+from securellm.core.messages import Path
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+Span = tuple[int, int]
+
+_SPACE = " \t\n\r"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Refusal(Code.MALFORMED_JSON, f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Refusal(Code.DUPLICATE_KEY, "an object names a member twice", param=name[:64])
+            seen.add(name)
+    return members
+
+
+_scan = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
+
+
+class Document:
+    """One JSON value, its original text, and the spans of its parts.
+
+    Raises `Refusal` (MALFORMED_JSON, DUPLICATE_KEY, INVALID_UTF8, TOO_DEEP) on construction.
+    """
+
+    __slots__ = ("root", "text")
+
+    def __init__(self, body: bytes, *, max_depth: int = 64) -> None:
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refusal(Code.INVALID_UTF8, f"byte {error.start} is not UTF-8") from None
+        start = _skip_space(text, 0)
+        try:
+            root, end = _scan(text, start)
+        except StopIteration as error:
+            raise Refusal(Code.MALFORMED_JSON, f"a value is missing at character {error.value}") from None
+        except json.JSONDecodeError as error:
+            raise Refusal(Code.MALFORMED_JSON, f"{error.msg} at character {error.pos}") from None
+        except RecursionError:
+            raise Refusal(Code.TOO_DEEP, f"nested deeper than {max_depth} levels") from None
+        except ValueError:
+            raise Refusal(Code.MALFORMED_JSON, "a number has too many digits") from None
+        if _skip_space(text, end) != len(text):
+            raise Refusal(Code.MALFORMED_JSON, f"trailing data at character {end}")
+        if "\\u" in text:
+            _refuse_lone_surrogates(root)
+        _refuse_depth(root, max_depth)
+        self.text = text
+        self.root: Value = root
+
+    def members(self) -> dict[str, Value]:
+        """The root as an object. Raises `Refusal` when it is not one."""
+        if not isinstance(self.root, dict):
+            raise Refusal(Code.INVALID_REQUEST, "the body must be a JSON object")
+        return self.root
+
+    def span(self, path: Path, *, key: bool = False) -> Span:
+        """Characters of `text` that hold the value at `path` (or, with `key`, its member name).
+
+        Raises KeyError when the document has no such place.
+        """
+        at = _skip_space(self.text, 0)
+        for depth, step in enumerate(path):
+            steps = _members(self.text, at) if isinstance(step, str) else _elements(self.text, at)
+            for name, name_span, value_span in steps:
+                if name == step:
+                    break
+            else:
+                raise KeyError(path)
+            if depth == len(path) - 1:
+                return name_span if key else value_span
+            at = value_span[0]
+        return at, _scan(self.text, at)[1]
+
+    def end_of_object(self, path: Path) -> int:
+        """Where the closing brace of the object at `path` stands."""
+        return self.span(path)[1] - 1
+
+
+class Patch:
+    """Edits to a document, applied together: the text between them is the original, byte for byte."""
+
+    __slots__ = ("_document", "_edits")
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._edits: list[tuple[int, int, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._edits)
+
+    def set(self, path: Path, value: Value) -> None:
+        """Put `value` at `path`, in place of what stands there or as a new last member of its object."""
+        written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        try:
+            start, end = self._document.span(path)
+        except KeyError:
+            self._append(path, written)
+            return
+        self._edits.append((start, end, written))
+
+    def _append(self, path: Path, written: str) -> None:
+        close = self._document.end_of_object(path[:-1])
+        text = self._document.text
+        before = text[:close].rstrip(_SPACE)
+        appended_before = any(edit[0] == edit[1] == close for edit in self._edits)
+        comma = "" if before.endswith("{") and not appended_before else ","
+        self._edits.append((close, close, f"{comma}{json.dumps(path[-1])}:{written}"))
+
+    def remove(self, path: Path) -> None:
+        """Take the member at `path` out of its object, with its comma."""
+        text = self._document.text
+        key_start, _ = self._document.span(path, key=True)
+        _, end = self._document.span(path)
+        after = _skip_space(text, end)
+        if text[after] == ",":
+            self._edits.append((key_start, _skip_space(text, after + 1), ""))
+            return
+        before = len(text[:key_start].rstrip(_SPACE)) - 1
+        self._edits.append((before if text[before] == "," else key_start, end, ""))
+
+    def replace_in_string(self, path: Path, start: int, end: int, text: str, *, key: bool = False) -> None:
+        """Replace characters [start, end) of the decoded string at `path`, leaving the rest of it as written."""
+        token_start, token_end = self._document.span(path, key=key)
+        raw = self._document.text[token_start:token_end]
+        raw_start, raw_end = raw_offsets(raw, start, end)
+        self._edits.append((token_start + raw_start, token_start + raw_end, json.dumps(text, ensure_ascii=False)[1:-1]))
+
+    def apply(self) -> bytes:
+        """The document with every edit made."""
+        text = self._document.text
+        parts: list[str] = []
+        at = 0
+        for start, end, written in sorted(self._edits, key=lambda edit: (edit[0], edit[1])):
+            if start < at:
+                raise ValueError("edits overlap")
+            parts += (text[at:start], written)
+            at = end
+        parts.append(text[at:])
+        return "".join(parts).encode("utf-8")
+
+
+def raw_offsets(raw: str, start: int, end: int) -> Span:
+    """Where decoded characters [start, end) stand in a string token `raw`, its quotes included.
+
+    An escape is one character (a surrogate pair of escapes too) and is never split.
+    """
+    if "\\" not in raw:
+        return start + 1, end + 1
+    raw_start = raw_end = -1
+    at, count = 1, 0
+    while True:
+        if count == start:
+            raw_start = at
+        if count == end:
+            raw_end = at
+            return raw_start, raw_end
+        if raw[at] != "\\":
+            at += 1
+        elif raw[at + 1] != "u":
+            at += 2
+        elif _is_pair(raw, at):
+            at += 12
+        else:
+            at += 6
+        count += 1
+
+
+def _is_pair(raw: str, at: int) -> bool:
+    return (
+        0xD800 <= int(raw[at + 2 : at + 6], 16) < 0xDC00
+        and raw[at + 6 : at + 8] == "\\u"
+        and 0xDC00 <= int(raw[at + 8 : at + 12], 16) < 0xE000
+    )
+
+
+def _skip_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _SPACE:
+        at += 1
+    return at
+
+
+def _members(text: str, at: int) -> Iterator[tuple[str | int, Span, Span]]:
+    if text[at] != "{":
+        return
+    at = _skip_space(text, at + 1)
+    while text[at] != "}":
+        name, key_end = scanstring(text, at + 1, True)
+        key_span = (at, key_end)
+        at = _skip_space(text, _skip_space(text, key_end) + 1)
+        _, end = _scan(text, at)
+        yield name, key_span, (at, end)
+        at = _skip_space(text, end)
+        if text[at] == ",":
+            at = _skip_space(text, at + 1)
+
+
+def _elements(text: str, at: int) -> Iterator[tuple[str | int, Span, Span]]:
+    if text[at] != "[":
+        return
+    at = _skip_space(text, at + 1)
+    index = 0
+    while text[at] != "]":
+        _, end = _scan(text, at)
+        yield index, (at, at), (at, end)
+        index += 1
+        at = _skip_space(text, end)
+        if text[at] == ",":
+            at = _skip_space(text, at + 1)
+
+
+def _refuse_depth(root: Value, max_depth: int) -> None:
+    level: list[Value] = [root]
+    for _ in range(max_depth + 1):
+        below: list[Value] = []
+        for value in level:
+            if type(value) is dict:
+                below.extend(child for child in value.values() if type(child) is dict or type(child) is list)
+            elif type(value) is list:
+                below.extend(child for child in value if type(child) is dict or type(child) is list)
+        if not below:
+            return
+        level = below
+    raise Refusal(Code.TOO_DEEP, f"nested deeper than {max_depth} levels")
+
+
+def _refuse_lone_surrogates(root: Value) -> None:
+    pending: list[Iterable[Value]] = [[root]]
+    while pending:
+        for value in pending.pop():
+            if isinstance(value, str):
+                _refuse_surrogates_in(value)
+            elif isinstance(value, list):
+                pending.append(value)
+            elif isinstance(value, dict):
+                for name in value:
+                    _refuse_surrogates_in(name)
+                pending.append(value.values())
+
+
+def _refuse_surrogates_in(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refusal(Code.INVALID_UTF8, "a string holds a lone surrogate") from None

@@ -1,0 +1,47 @@
+"""Money: what a request can cost, what it holds of its tenant's budget, what it did cost, and the ledger of it all."""
+
+from securellm.finops.model import (
+    Balance,
+    Budget,
+    BudgetLine,
+    Estimate,
+    Hold,
+    LedgerState,
+    LongContext,
+    Price,
+    Quote,
+    Reservation,
+    Settlement,
+)
+from securellm.finops.prices import PriceBook, shipped
+from securellm.finops.rules import attempt_fields, budget_report, intent_fields, outcome_fields, period_of
+from securellm.finops.service import Finops
+from securellm.finops.store import SCHEMA, LedgerReplay, attempting, holding, load, settling
+
+__all__ = [
+    "SCHEMA",
+    "Balance",
+    "Budget",
+    "BudgetLine",
+    "Estimate",
+    "Finops",
+    "Hold",
+    "LedgerReplay",
+    "LedgerState",
+    "LongContext",
+    "Price",
+    "PriceBook",
+    "Quote",
+    "Reservation",
+    "Settlement",
+    "attempt_fields",
+    "attempting",
+    "budget_report",
+    "holding",
+    "intent_fields",
+    "load",
+    "outcome_fields",
+    "period_of",
+    "settling",
+    "shipped",
+]

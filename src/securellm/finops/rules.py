@@ -1,0 +1,289 @@
+"""The arithmetic of money: what a request can cost at most, what it did cost, and which budget it meets."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import msgspec
+
+from securellm.core.canonical import Canonical
+from securellm.core.errors import Code, Refusal
+from securellm.core.money import Nanos, cost_of
+from securellm.core.usage import Usage
+from securellm.finops.model import (
+    BUCKETS,
+    Balance,
+    Budget,
+    BudgetLine,
+    Estimate,
+    LedgerState,
+    Price,
+    Quote,
+    Rates,
+    Reservation,
+    Settlement,
+)
+
+PLAIN_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex"})
+"""Service tiers that never cost more than the standard price."""
+
+_DATE_SUFFIX = re.compile(r"_[0-9]{8}$")
+_NO_TOOLS: Mapping[str, int] = MappingProxyType({})
+
+
+def period_of(now_us: int) -> str:
+    """The UTC month of an instant, such as "2026-11"."""
+    return datetime.fromtimestamp(now_us // 1_000_000, tz=UTC).strftime("%Y-%m")
+
+
+def resolved(rates: Rates) -> dict[str, int | None]:
+    """A price for each bucket, the ones left out by a value that is not below the true one.
+
+    A cache read costs at most fresh input; a one-hour cache write twice the input; a five-minute one the dearest
+    input-side price; reasoning is output. Audio and image tokens have no such bound: they stay None.
+    """
+    write_1h = rates.cache_write_1h
+    if write_1h is None:
+        write_1h = max(2 * rates.input, rates.cache_write_5m or 0)
+    write_5m = rates.cache_write_5m
+    if write_5m is None:
+        write_5m = max(rates.input, rates.cache_read or 0, write_1h)
+    return {
+        "input": rates.input,
+        "output": rates.output,
+        "cache_read": rates.input if rates.cache_read is None else rates.cache_read,
+        "cache_write_5m": write_5m,
+        "cache_write_1h": write_1h,
+        "reasoning": rates.output if rates.reasoning is None else rates.reasoning,
+        "audio_input": rates.audio_input,
+        "audio_output": rates.audio_output,
+        "image_input": rates.image_input,
+    }
+
+
+def choose_cap(estimate: Estimate, default_max_output: int | None) -> tuple[int | None, bool]:
+    """(the output cap to send, whether we chose it): the caller's own, else the model's default."""
+    if estimate.output_cap is not None:
+        return estimate.output_cap, False
+    return default_max_output, default_max_output is not None
+
+
+def tool_price(price: Price, tool: str) -> int | None:
+    """Nanos for one use of a server tool; `web_search_20250305` is priced as `web_search`. None = unknown."""
+    exact = price.server_tools.get(tool)
+    return price.server_tools.get(_DATE_SUFFIX.sub("", tool)) if exact is None else exact
+
+
+def unpriced_fields(estimate: Estimate, price: Price) -> tuple[str, ...]:
+    """The fields of a request that can cost money and have no price or no bound."""
+    rates = resolved(price)
+    fields = list(estimate.features)
+    fields += [
+        bucket
+        for bucket, used in (
+            ("audio_input", estimate.audio_input),
+            ("image_input", estimate.image_input),
+            ("audio_output", estimate.audio_output),
+        )
+        if used and rates[bucket] is None
+    ]
+    fields += [
+        f"tools.{tool}"
+        for tool, uses in estimate.server_tool_uses
+        if uses is None or (uses and tool_price(price, tool) is None)
+    ]
+    if _tier_permille(price, estimate.service_tier) is None:
+        fields.append("service_tier")
+    return tuple(fields)
+
+
+def worst_case(estimate: Estimate, price: Price) -> Nanos:
+    """The most that one attempt can cost: a true upper bound as long as `estimate` is one.
+
+    Raises:
+        Refusal: UNPRICED_FEATURE naming the field that has no price or no bound; INVALID_REQUEST for a count
+            below what its field can mean.
+    """
+    _refuse_negative(estimate)
+    unpriced = unpriced_fields(estimate, price)
+    if unpriced:
+        raise _unpriced(unpriced[0], "has no price or no bound, and the budget is hard")
+    if estimate.output_cap is None:
+        raise _unpriced("max_tokens", "is missing and the model has no default_max_output, so its cost has no bound")
+    uses = estimate.choices * sum(uses or 0 for _, uses in estimate.server_tool_uses)
+    tokens = estimate.input_tokens
+    if estimate.whole_context or uses:
+        window = estimate.context_window or price.context_window
+        if window is None:
+            raise _unpriced("context_window", "of the model is unknown, and the provider may fill it")
+        tokens = max(window, tokens) * (uses + 1)
+    reachable = [price, *(tier for tier in price.long_context if tier.above_tokens < tokens)]
+    dearest_input = max(_dearest_input(rates, estimate) for rates in reachable)
+    dearest_output = max(_dearest_output(rates, estimate) for rates in reachable)
+    picos = tokens * dearest_input + estimate.choices * estimate.output_cap * dearest_output
+    permille = max(1_000, _tier_permille(price, estimate.service_tier) or 0)
+    tools = estimate.choices * sum(
+        uses * (tool_price(price, tool) or 0) for tool, uses in estimate.server_tool_uses if uses
+    )
+    return Nanos(_scaled(picos, permille) + price.per_request + tools)
+
+
+def cost(
+    usage: Usage, price: Price, *, service_tier: str | None = None, tool_uses: Mapping[str, int] = _NO_TOOLS
+) -> Nanos:
+    """What a call did cost: the exact sum in picos, rounded up once. What has no price adds nothing: see `unpriced`."""
+    rates = resolved(_rates_at(price, usage.prompt_tokens))
+    picos = sum(getattr(usage, bucket) * (rates[bucket] or 0) for bucket in BUCKETS)
+    permille = _tier_permille(price, service_tier) or 1_000
+    tools = sum(uses * (tool_price(price, tool) or 0) for tool, uses in tool_uses.items())
+    return Nanos(_scaled(picos, permille) + price.per_request + tools)
+
+
+def unpriced(
+    usage: Usage, price: Price, *, service_tier: str | None = None, tool_uses: Mapping[str, int] = _NO_TOOLS
+) -> tuple[str, ...]:
+    """What a call consumed that `price` has no figure for."""
+    rates = resolved(_rates_at(price, usage.prompt_tokens))
+    names = [bucket for bucket in BUCKETS if getattr(usage, bucket) and rates[bucket] is None]
+    names += [f"tools.{tool}" for tool, uses in tool_uses.items() if uses and tool_price(price, tool) is None]
+    if _tier_permille(price, service_tier) is None:
+        names.append("service_tier")
+    return tuple(names)
+
+
+def plausible(usage: Usage, tool_uses: Mapping[str, int] = _NO_TOOLS) -> bool:
+    """Whether the counts can be true at all: none below zero."""
+    return all(getattr(usage, bucket) >= 0 for bucket in BUCKETS) and all(uses >= 0 for uses in tool_uses.values())
+
+
+def funded_estimate(estimate: Estimate, quote: Quote) -> Estimate:
+    """The estimate with the output cap that will be sent on this route."""
+    cap, _ = choose_cap(estimate, quote.default_max_output)
+    return msgspec.structs.replace(estimate, output_cap=cap)
+
+
+def intent_fields(reservation: Reservation) -> dict[str, Canonical]:
+    """The money of an INTENT record, from which the ledger can be recomputed."""
+    return {
+        "request_id": reservation.request_id,
+        "tenant": reservation.tenant,
+        "period": reservation.period,
+        "currency": reservation.currency,
+        "hold": reservation.amount,
+        "price_version": reservation.price_version,
+    }
+
+
+def attempt_fields(reservation: Reservation) -> dict[str, Canonical]:
+    """The money of an ATTEMPT record: what the former hold leaves presumed, and the new hold."""
+    return {
+        "request_id": reservation.request_id,
+        "presumed": reservation.carried,
+        "hold": reservation.amount,
+        "price_version": reservation.price_version,
+    }
+
+
+def outcome_fields(settlement: Settlement) -> dict[str, Canonical]:
+    """The money of an OUTCOME record."""
+    return {
+        "request_id": settlement.reservation.request_id,
+        "settled": settlement.settled,
+        "presumed": settlement.presumed,
+        "cost_known": settlement.cost_known,
+        "overrun": settlement.overrun,
+    }
+
+
+def budget_report(
+    state: LedgerState, budgets: Mapping[str, Budget], *, period: str | None = None
+) -> tuple[BudgetLine, ...]:
+    """One line for each tenant, month and currency with a budget or a movement; `period` keeps one month."""
+    balances = {(b.tenant, b.period, b.currency): b for b in state.balances}
+    holds: dict[tuple[str, str, str], list[int]] = {}
+    for hold in state.holds:
+        holds.setdefault((hold.tenant, hold.period, hold.currency), []).append(hold.amount)
+    keys = balances.keys() | holds.keys()
+    if period is not None:
+        keys |= {(tenant, period, budget.currency) for tenant, budget in budgets.items()}
+    return tuple(
+        _line(key, balances.get(key), holds.get(key, ()), budgets.get(key[0]))
+        for key in sorted(keys)
+        if period is None or key[1] == period
+    )
+
+
+def _line(key: tuple[str, str, str], balance: Balance | None, held: Sequence[int], budget: Budget | None) -> BudgetLine:
+    tenant, period, currency = key
+    settled, presumed, unknown = (balance.settled, balance.presumed, balance.unknown) if balance else (0, 0, 0)
+    applies = budget is not None and budget.currency == currency
+    limit = budget.limit if budget is not None and applies else None
+    return BudgetLine(
+        tenant=tenant,
+        period=period,
+        currency=currency,
+        settled=settled,
+        presumed=presumed,
+        held=sum(held),
+        open_requests=len(held),
+        unknown=unknown,
+        limit=limit,
+        hard=budget is not None and applies and budget.hard,
+        remaining=None if limit is None else limit - settled - presumed - sum(held),
+    )
+
+
+def _scaled(picos: int, permille: int) -> int:
+    # Rounding up to picos and then to nanos is the same figure as rounding up once.
+    return cost_of(-(-picos * permille // 1_000))
+
+
+def _tier_permille(price: Price, service_tier: str | None) -> int | None:
+    """None = a service tier whose price is unknown."""
+    if service_tier is None:
+        return 1_000
+    stated = price.service_tiers.get(service_tier)
+    return 1_000 if stated is None and service_tier in PLAIN_TIERS else stated
+
+
+def _rates_at(price: Price, prompt_tokens: int) -> Rates:
+    """The rates of a call with a prompt of that length: the last tier it is above decides for all its tokens."""
+    return next((tier for tier in reversed(price.long_context) if prompt_tokens > tier.above_tokens), price)
+
+
+def _dearest_input(rates: Rates, estimate: Estimate) -> int:
+    prices = resolved(rates)
+    possible = [prices["input"], prices["cache_read"]]
+    if estimate.cache_writes:
+        possible += [prices["cache_write_5m"], prices["cache_write_1h"]]
+    if estimate.audio_input or estimate.whole_context:
+        possible.append(prices["audio_input"])
+    if estimate.image_input or estimate.whole_context:
+        possible.append(prices["image_input"])
+    return max(price for price in possible if price is not None)
+
+
+def _dearest_output(rates: Rates, estimate: Estimate) -> int:
+    prices = resolved(rates)
+    possible = [prices["output"], prices["reasoning"]]
+    if estimate.audio_output:
+        possible.append(prices["audio_output"])
+    return max(price for price in possible if price is not None)
+
+
+def _unpriced(field: str, why: str) -> Refusal:
+    return Refusal(Code.UNPRICED_FEATURE, f"{field} {why}", param=field)
+
+
+def _refuse_negative(estimate: Estimate) -> None:
+    counts = {
+        "input": estimate.input_tokens,
+        "max_tokens": estimate.output_cap or 0,
+        "n": estimate.choices - 1,
+        "context_window": estimate.context_window or 0,
+        "tools": min((uses or 0 for _, uses in estimate.server_tool_uses), default=0),
+    }
+    for field, count in counts.items():
+        if count < 0:
+            raise Refusal(Code.INVALID_REQUEST, f"{field} is below what it can mean", param=field)

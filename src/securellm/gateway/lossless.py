@@ -1,0 +1,47 @@
+"""The lossless lane: what leaves is what arrived, differing only by a closed, named list of edits (GW-7)."""
+
+from collections.abc import Iterable, Sequence
+
+from securellm.core.document import Document, Patch
+from securellm.core.errors import Code, Refusal
+from securellm.core.messages import Kind, Leaf, Replacement
+from securellm.providers import Mirror
+
+REDACTION = "redaction"
+MODEL_ALIAS = "model_alias"
+
+
+def redact(patch: Patch, leaves: Sequence[Leaf], replacements: Iterable[Replacement]) -> None:
+    """Make the guard's replacements on the original text: only the found characters change."""
+    done: set[int] = set()
+    for replacement in replacements:
+        leaf = leaves[replacement.leaf]
+        if leaf.kind is Kind.NUMBER:
+            # A number has no part to replace: it becomes a string once.
+            if replacement.leaf not in done:
+                patch.set(leaf.path, replacement.text)
+        else:
+            patch.replace_in_string(
+                leaf.path, replacement.start, replacement.end, replacement.text, key=leaf.kind is Kind.KEY
+            )
+        done.add(replacement.leaf)
+
+
+def refuse_colliding_keys(document: Document, leaves: Sequence[Leaf], replacements: Sequence[Replacement]) -> None:
+    """Raises Refusal(GUARD_BLOCKED) when redacted member names would make two members one."""
+    if not any(leaves[replacement.leaf].kind is Kind.KEY for replacement in replacements):
+        return
+    patch = Patch(document)
+    redact(patch, leaves, replacements)
+    try:
+        Document(patch.apply(), max_depth=10_000)
+    except Refusal as error:
+        if error.code is not Code.DUPLICATE_KEY:
+            raise
+        raise Refusal(Code.GUARD_BLOCKED, "two member names would be the same once redacted") from None
+
+
+def blank(patch: Patch, mirrors: Iterable[Mirror]) -> None:
+    """Empty the members that would spell a redacted text again."""
+    for mirror in mirrors:
+        patch.set(mirror.path, mirror.blank)

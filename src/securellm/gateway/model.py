@@ -1,0 +1,75 @@
+"""The nouns of one request's story: what arrived, what it asks, where the answer goes."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from securellm.core.document import Document
+from securellm.core.messages import Leaf
+from securellm.core.surfaces import Surface
+from securellm.finops import Estimate
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a surface's extractor reads out of a body: the facts gates decide on, and the body itself."""
+
+    document: Document
+    model: str
+    """Empty when the caller named none: the default model is meant."""
+    stream: bool
+    wants_usage: bool
+    """Whether the caller itself asked for usage in the stream."""
+    leaves: tuple[Leaf, ...]
+    message_count: int
+    estimate: Estimate
+    deterministic: bool
+    """Whether equal requests may share an answer: embeddings, or temperature 0 without tools."""
+    cache_control: str = ""
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """A request whose headers have arrived. `read` takes the body in and extracts its facts, once."""
+
+    request_id: str
+    trace_id: str
+    traceparent: str
+    """The W3C trace context that travels on, with our own span id."""
+    surface: Surface
+    credential: str | None
+    client_ip: str
+    headers: Mapping[str, str]
+    """Lower-case names; each stands once."""
+    started: float
+    """Monotonic seconds at the request line."""
+    deadline: float | None
+    """Monotonic seconds after which the caller no longer waits."""
+    pinned_provider: str | None
+    read: Callable[[], Awaitable[Request]]
+
+
+class Reply(Protocol):
+    """Where the story pushes its answer. Leaving the story is what ends it; nothing here outlives it."""
+
+    @property
+    def started(self) -> bool:
+        """Whether a byte of the answer has left."""
+        ...
+
+    async def send(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer at once."""
+        ...
+
+    async def begin(self, headers: Headers) -> None:
+        """The head of a stream, status 200; heartbeats flow from here while it is silent."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Whole events of the stream. Waits while the client reads slower than the provider writes."""
+        ...
+
+    async def end(self, data: bytes) -> None:
+        """The last events, and the end."""
+        ...

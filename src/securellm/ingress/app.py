@@ -1,0 +1,244 @@
+"""The data plane's front: which path is which surface, and the edge beyond which no exception passes."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from securellm.core.clock import Clock
+from securellm.core.document import Document
+from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.core.ids import Ids
+from securellm.core.surfaces import Surface
+from securellm.gateway.completion import Gates, complete
+from securellm.gateway.model import Received, Request
+from securellm.gateway.models import VisibleModel, list_models
+from securellm.ingress import chat, embeddings, messages, responses
+from securellm.ingress.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
+from securellm.ingress.headers import credential, deadline, prefers_portuguese, read_headers, trace
+from securellm.ingress.reply import HttpReply
+from securellm.telemetry.logs import logger
+from securellm.telemetry.metrics import Metrics
+
+_log = logger("ingress")
+
+_DRAINABLE = 1024 * 1024
+"""An unread body up to this size is read and dropped, so that the connection can go on; a larger one ends it."""
+
+
+class Route(NamedTuple):
+    """A governed path: the surface it belongs to and how its body is read."""
+
+    surface: Surface
+    extract: Callable[[Document, Mapping[str, str]], Request]
+
+
+ROUTES: Mapping[str, Route] = {
+    "/v1/chat/completions": Route(Surface.CHAT, chat.extract),
+    "/v1/responses": Route(Surface.RESPONSES, responses.extract),
+    "/v1/messages": Route(Surface.MESSAGES, messages.extract),
+    "/v1/embeddings": Route(Surface.EMBEDDINGS, embeddings.extract),
+}
+"""Every path that can reach a provider. What is not here is not served."""
+
+HEALTH_PATHS = frozenset(
+    {"/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics"}
+)
+
+
+class IngressLimits(NamedTuple):
+    """The operator's bounds on what a caller may send. Bytes and seconds."""
+
+    max_body: int = 10 * 1024 * 1024
+    max_depth: int = 64
+    request_timeout: float = 30.0
+    heartbeat: float = 10.0
+
+
+class Health(NamedTuple):
+    """What health paths answer with."""
+
+    ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
+    """Series that name no tenant: those stand on the admin listener only."""
+
+
+class Ingress:
+    """The raw ASGI application of the data-plane listener."""
+
+    def __init__(
+        self, gates: Gates, *, limits: IngressLimits, clock: Clock, ids: Ids, metrics: Metrics, health: Health
+    ) -> None:
+        self._gates = gates
+        self._limits = limits
+        self._clock = clock
+        self._ids = ids
+        self._metrics = metrics
+        self._health = health
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} scopes are not served")
+        await self.serve(AsgiExchange(scope, receive, send))
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one exchange; whatever happens, in the caller's dialect."""
+        route = ROUTES.get(exchange.path)
+        surface = route.surface if route is not None else _surface_of(exchange)
+        label = surface.value if route is not None else "other"
+        started = self._clock.monotonic()
+        request_id = self._ids.new("req")
+        reply = HttpReply(
+            exchange, surface, request_id=request_id, heartbeat=self._limits.heartbeat, clock=self._clock
+        )
+        self._metrics.open_requests.inc()
+        try:
+            await self._answer(exchange, route, reply, request_id, started)
+        except ClientGone:
+            reply.status = 499
+        except asyncio.CancelledError:
+            reply.status = 499
+            raise
+        except GatewayError as error:
+            self._metrics.refusals.labels(error.code.value).inc()
+            await reply.refuse(error, close=_has_unread_body(exchange))
+        except Exception as error:  # noqa: BLE001 - one of the three named places: the edge
+            _log.error("unexpected", request_id=request_id, error=type(error).__name__, where=_where(error))
+            await reply.refuse(Fault(Code.INTERNAL, "an unexpected error stopped this request"), close=True)
+        finally:
+            reply.close()
+            self._metrics.open_requests.dec()
+            self._metrics.http_requests.labels(label, str(reply.status)).inc()
+            self._metrics.http_duration.labels(label).observe(self._clock.monotonic() - started)
+
+    async def _answer(
+        self, exchange: Exchange, route: Route | None, reply: HttpReply, request_id: str, started: float
+    ) -> None:
+        if exchange.path in HEALTH_PATHS:
+            await self._answer_health(exchange, reply)
+            return
+        headers = read_headers(exchange.headers)
+        reply.speak_portuguese(prefers_portuguese(headers))
+        if route is None and exchange.path != "/v1/models":
+            raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
+        allowed = "POST" if route is not None else "GET"
+        if exchange.method != allowed:
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}")
+        if self.draining:
+            raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
+        span = trace(headers, self._ids)
+        if route is None:
+            models = await list_models(
+                self._gates, credential=credential(headers), client_ip=exchange.peer, request_id=request_id
+            )
+            await reply.send(
+                200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
+            )
+            return
+        watcher: asyncio.Task[None] | None = None
+        story = asyncio.current_task()
+        assert story is not None
+
+        async def read() -> Request:
+            nonlocal watcher
+            body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
+            watcher = asyncio.create_task(_cancel_when_gone(exchange, reply, story))
+            document = Document(body, max_depth=self._limits.max_depth)
+            return route.extract(document, headers)
+
+        received = Received(
+            request_id=request_id,
+            trace_id=span.trace_id,
+            traceparent=span.traceparent,
+            surface=route.surface,
+            credential=credential(headers),
+            client_ip=exchange.peer,
+            headers=headers,
+            started=started,
+            deadline=deadline(headers, started),
+            pinned_provider=headers.get("x-provider"),
+            read=read,
+        )
+        try:
+            await complete(received, reply, self._gates)
+        except asyncio.CancelledError:
+            if watcher is not None and watcher.done() and not reply.finished:
+                raise ClientGone from None
+            raise
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+
+    async def _answer_health(self, exchange: Exchange, reply: HttpReply) -> None:
+        if exchange.method not in ("GET", "HEAD"):
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes GET")
+        if exchange.path == "/metrics":
+            await reply.send(200, ((b"content-type", b"text/plain; version=0.0.4"),), self._health.metrics())
+            return
+        alive = exchange.path in ("/livez", "/health/liveliness", "/health/liveness")
+        well = alive or (self._health.ready() and not self.draining)
+        body = json.dumps({"status": "ok" if well else "unavailable"}).encode("ascii")
+        await reply.send(200 if well else 503, ((b"content-type", b"application/json"),), body)
+
+
+async def _cancel_when_gone(exchange: Exchange, reply: HttpReply, story: "asyncio.Task[object]") -> None:
+    await exchange.gone()
+    if not reply.finished:
+        story.cancel()
+
+
+def _surface_of(exchange: Exchange) -> Surface | None:
+    return Surface.MESSAGES if exchange.path.startswith("/v1/messages") or _is_anthropic(exchange) else None
+
+
+def _is_anthropic(exchange: Exchange) -> bool:
+    return any(name == b"anthropic-version" for name, _ in exchange.headers)
+
+
+def _has_unread_body(exchange: Exchange) -> bool:
+    for name, value in exchange.headers:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length":
+            return not value.isdigit() or int(value) > _DRAINABLE
+    return False
+
+
+def _where(error: BaseException) -> str:
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}" if step is not None else ""
+
+
+def _models_body(models: tuple[VisibleModel, ...], *, anthropic: bool) -> bytes:
+    """The list in the caller's shape: Anthropic's for its SDKs, OpenAI's for all others."""
+    if anthropic:
+        data: list[dict[str, object]] = [
+            {"type": "model", "id": model.name, "display_name": model.name, "created_at": "1970-01-01T00:00:00Z"}
+            for model in models
+        ]
+        shape: dict[str, object] = {
+            "data": data,
+            "has_more": False,
+            "first_id": models[0].name if models else None,
+            "last_id": models[-1].name if models else None,
+        }
+    else:
+        shape = {
+            "object": "list",
+            "data": [
+                {
+                    "id": model.name,
+                    "object": "model",
+                    "created": 0,
+                    "owned_by": model.owner,
+                    "surfaces": list(model.surfaces),
+                }
+                for model in models
+            ],
+        }
+    return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+

@@ -1,0 +1,125 @@
+"""One HTTP exchange as the dialects see it, whatever server carries it; and its first carrier, raw ASGI."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from securellm.core.errors import Code, Refusal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client closed its side before the exchange was over."""
+
+
+class Exchange(Protocol):
+    """Method, path and headers in; a body to read; an answer to write."""
+
+    method: str
+    path: str
+    query: str
+    headers: RawHeaders
+    peer: str
+
+    async def body(self, *, limit: int, seconds: float) -> bytes:
+        """The whole body, inflated. Raises Refusal (BODY_TOO_LARGE, REQUEST_TIMEOUT, UNSUPPORTED_ENCODING, …)."""
+        ...
+
+    async def gone(self) -> None:
+        """Return when the client has left."""
+        ...
+
+    async def head(self, status: int, headers: RawHeaders) -> None: ...
+
+    async def write(self, data: bytes, *, last: bool) -> None: ...
+
+
+class AsgiExchange:
+    """An exchange over an ASGI `http` scope (ASGI 3, spec version 2.3)."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        # As it was sent: nothing is decoded, so no two spellings reach one route.
+        self.path: str = scope["raw_path"].decode("latin-1")
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.headers: RawHeaders = scope["headers"]
+        client = scope.get("client")
+        self.peer: str = client[0] if client else ""
+
+    async def body(self, *, limit: int, seconds: float) -> bytes:
+        encodings = [value.decode("latin-1").strip().lower() for name, value in self.headers if name == b"content-encoding"]
+        inflate = Inflate(encodings, limit=limit)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    inflate.feed(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return inflate.close()
+        except TimeoutError:
+            raise Refusal(
+                Code.REQUEST_TIMEOUT, f"the body was not complete within {seconds:g} s"
+            ) from None
+
+    async def gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def head(self, status: int, headers: RawHeaders) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes, *, last: bool) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+
+
+class Inflate:
+    """Collects a body that may be compressed; its size is counted after inflation (RFC 9110 section 8.4)."""
+
+    def __init__(self, encodings: list[str], *, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        names = [name for value in encodings for name in value.split(",")] if encodings else []
+        names = [name.strip() for name in names if name.strip() not in ("", "identity")]
+        if not names:
+            self._inflater = None
+        elif names in (["gzip"], ["x-gzip"], ["deflate"]):
+            self._inflater = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, told by the header
+        else:
+            raise Refusal(Code.UNSUPPORTED_ENCODING, "the body's Content-Encoding is not supported")
+
+    def feed(self, data: bytes) -> None:
+        if self._inflater is None:
+            self._keep(data)
+            return
+        if data and self._inflater.eof:
+            raise Refusal(Code.MALFORMED_JSON, "data follows the end of the compressed body")
+        try:
+            # One byte beyond the limit tells a bomb from a body that fits, without inflating the bomb.
+            self._keep(self._inflater.decompress(data, self._limit - self._size + 1))
+        except zlib.error:
+            raise Refusal(Code.MALFORMED_JSON, "the compressed body is damaged") from None
+        if self._inflater.unused_data:
+            raise Refusal(Code.MALFORMED_JSON, "data follows the end of the compressed body")
+
+    def close(self) -> bytes:
+        if self._inflater is not None and self._parts and not self._inflater.eof:
+            raise Refusal(Code.MALFORMED_JSON, "the compressed body ends early")
+        return b"".join(self._parts)
+
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            raise Refusal(Code.BODY_TOO_LARGE, f"the body is larger than {self._limit} bytes")
+        if data:
+            self._parts.append(data)

@@ -1,0 +1,127 @@
+"""Every text of a body, whatever field it hides in: what a dialect does not declare opaque is screened."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from securellm.core.document import Value
+from securellm.core.messages import Kind, Leaf, Path, Role
+
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "tool": Role.TOOL,
+    "function": Role.TOOL,
+}
+_TOOL_RESULTS = frozenset(
+    {
+        "tool_result",
+        "function_call_output",
+        "custom_tool_call_output",
+        "computer_call_output",
+        "local_shell_call_output",
+        "shell_call_output",
+        "apply_patch_call_output",
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "mcp_tool_result",
+        "search_result",
+        "document",
+    }
+)
+_ARGUMENTS = frozenset({"arguments", "partial_json"})
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-:|")
+_BASE64 = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-")
+_SHORTEST_MEDIA = 64
+_SMALLEST_NUMBER = 10_000_000_000
+
+
+class Shape(NamedTuple):
+    """What a dialect declares of its bodies: everything else in them is text to screen."""
+
+    names: frozenset[str]
+    """Member names of the dialect: constants, not text."""
+    ids: frozenset[Path]
+    """Where ids stand, `*` for any index: opaque while they look like ids."""
+    media: frozenset[Path]
+    """Where base64 media, signatures and ciphertext stand: opaque while they are base64."""
+    numbers: frozenset[str]
+    """Member names whose numbers are numbers, however long."""
+    system: frozenset[str]
+    """Top-level members that speak with the operator's authority."""
+
+
+class Texts(NamedTuple):
+    leaves: tuple[Leaf, ...]
+    media_bytes: int
+    """Base64 characters left out of the leaves."""
+
+
+def collect(members: Mapping[str, Value], shape: Shape) -> Texts:
+    """The leaves of a body in document order."""
+    walk = _Walk(shape)
+    for name, value in members.items():
+        role = Role.SYSTEM if name in shape.system else Role.DATA
+        walk.member(name, value, (name,), role)
+    return Texts(tuple(walk.leaves), walk.media_bytes)
+
+
+class _Walk:
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.leaves: list[Leaf] = []
+        self.media_bytes = 0
+
+    def member(self, name: str, value: Value, path: Path, role: Role) -> None:
+        if name not in self._shape.names:
+            self.leaves.append(Leaf(path, name, role, Kind.KEY))
+        self.value(name, value, path, role)
+
+    def value(self, name: str, value: Value, path: Path, role: Role) -> None:
+        if type(value) is str:
+            if not value or self._is_opaque(name, value, path):
+                return
+            kind = Kind.ARGUMENTS if name in _ARGUMENTS else Kind.TEXT
+            self.leaves.append(Leaf(path, value, role, kind))
+        elif type(value) is dict:
+            inner = self._role_of(value, role)
+            for child, inside in value.items():
+                self.member(child, inside, (*path, child), inner)
+        elif type(value) is list:
+            for index, item in enumerate(value):
+                self.value(name, item, (*path, index), role)
+        elif (type(value) is int or (type(value) is float and value.is_integer())) and abs(value) >= _SMALLEST_NUMBER:
+            if name not in self._shape.numbers:
+                self.leaves.append(Leaf(path, str(abs(int(value))), role, Kind.NUMBER))
+
+    def _role_of(self, value: Mapping[str, Value], role: Role) -> Role:
+        if value.get("type") in _TOOL_RESULTS:
+            return Role.TOOL
+        named = value.get("role")
+        return _ROLES.get(named, Role.DATA) if isinstance(named, str) else role
+
+    def _is_opaque(self, name: str, value: str, path: Path) -> bool:
+        if name in ("type", "role") and len(value) <= 40 and value.replace("_", "").isalpha() and value.isascii():
+            return True
+        general = tuple("*" if isinstance(step, int) else step for step in path)
+        if general in self._shape.ids:
+            return len(value) <= 512 and set(value) <= _ID_CHARACTERS and not set(value).isdisjoint(_LETTERS)
+        if general in self._shape.media:
+            payload = value
+            if value.startswith("data:"):
+                head, _, payload = value.partition(";base64,")
+                if len(head) > 128:
+                    return False
+            if len(payload) >= _SHORTEST_MEDIA and set(payload) <= _BASE64:
+                self.media_bytes += len(payload)
+                return True
+        return False
+
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def text_bytes(leaves: Sequence[Leaf]) -> int:
+    """UTF-8 bytes of all leaves: an upper bound of the tokens in them, since a token is at least one byte."""
+    return sum(len(leaf.text) if leaf.text.isascii() else len(leaf.text.encode("utf-8")) for leaf in leaves)

@@ -1,0 +1,163 @@
+"""What uvicorn's HTTP/1.1 protocol lacks for a hostile network: deadlines, header caps and one framing."""
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+TLS_EXTENSION = "securellm.peer_certificate"
+"""Scope key under which the client's certificate stands, DER, when the connection presented one."""
+
+
+class Hardened(HttpToolsProtocol):
+    """One connection, whose head must be whole within `request_timeout` and no larger than `max_headers`.
+
+    A connection that is not parseable HTTP, mixes Content-Length with Transfer-Encoding (RFC 9112 section 6.1),
+    names Content-Length or Host twice, or is too slow or too large, gets a bare answer and is closed; whatever
+    was queued behind it is dropped. The body's own deadline belongs to the exchange, which can answer in the
+    caller's dialect.
+    """
+
+    request_timeout: float = 30.0
+    max_headers: int = 64 * 1024
+    refused: Callable[[str], None] = staticmethod(lambda cause: None)
+
+    def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_size = 0
+        self._header_bytes = 0
+        self._in_head = True
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._seen: set[bytes] = set()
+        self._peer_certificate: bytes | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if isinstance(tls, ssl.SSLObject):
+            self._peer_certificate = tls.getpeercert(binary_form=True)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            if self._head_timer is None:
+                self._expect_head()
+            self._head_size += len(data)
+        super().data_received(data)
+        # A head still open after this read: its parts are counted as they end, what has not ended only here.
+        if self._in_head and self._head_size > self.max_headers and not self.transport.is_closing():
+            self._refuse(431, "headers_too_large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._seen.clear()
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._header_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > self.max_headers:
+            raise _Refused(431, "headers_too_large")
+        lower = name.lower()
+        if lower in (b"content-length", b"host", b"transfer-encoding"):
+            if lower in self._seen:
+                raise _Refused(400, "repeated_header")
+            self._seen.add(lower)
+        if lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise _Refused(400, "transfer_encoding")
+        if {b"content-length", b"transfer-encoding"} <= self._seen:
+            raise _Refused(400, "ambiguous_framing")
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        self._in_head = False
+        self._head_size = 0
+        if b"host" not in self._seen and self.parser.get_http_version() == "1.1":
+            raise _Refused(400, "missing_host")
+        if self._peer_certificate is not None:
+            self.scope.setdefault("extensions", {})[TLS_EXTENSION] = self._peer_certificate  # type: ignore[typeddict-item]
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser could not take; the cause is one of ours or llhttp's."""
+        error = _pending()
+        if isinstance(error, _Refused):
+            self._refuse(error.status, error.cause)
+        else:
+            self._refuse(400, "malformed_http")
+
+    def handle_websocket_upgrade(self) -> None:
+        self._refuse(400, "upgrade")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that is not served is ignored (RFC 9110 section 7.8), without a log line a caller can cause."""
+
+    def _refuse(self, status: int, cause: str) -> None:
+        self.refused(cause)
+        self._head_arrived()
+        if not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                phrase = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}[status]
+                text = b"%d %s: %s\n" % (status, phrase, cause.encode("ascii"))
+                self.transport.write(
+                    b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+                    b"connection: close\r\n\r\n%s" % (status, phrase, len(text), text)
+                )
+            # An answer that is under way cannot be followed by another; the connection just ends.
+            self.transport.close()
+
+    def _expect_head(self) -> None:
+        self._in_head = True
+        self._head_timer = self.loop.call_later(self.request_timeout, self._head_is_late)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        self._refuse(408, "request_timeout")
+
+
+class _Refused(httptools.HttpParserError):  # type: ignore[misc]
+    def __init__(self, status: int, cause: str) -> None:
+        super().__init__(cause)
+        self.status = status
+        self.cause = cause
+
+
+def _pending() -> BaseException | None:
+    """The refusal being handled: httptools wraps what a callback raises in an HttpParserCallbackError."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, _Refused):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def hardened(*, request_timeout: float, max_headers: int, refused: Callable[[str], None]) -> type[Hardened]:
+    """The protocol class with an operator's limits."""
+    return type(
+        "ConfiguredHardened",
+        (Hardened,),
+        {"request_timeout": request_timeout, "max_headers": max_headers, "refused": staticmethod(refused)},
+    )

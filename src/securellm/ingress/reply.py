@@ -1,0 +1,125 @@
+"""The answer on its way out: written whole or streamed with heartbeats, and ended exactly once."""
+
+import asyncio
+
+from securellm.core.clock import Clock
+from securellm.core.errors import GatewayError
+from securellm.core.surfaces import Surface
+from securellm.gateway.model import Headers
+from securellm.ingress.errors import envelope, error_event, error_headers
+from securellm.ingress.exchange import Exchange, RawHeaders
+
+_HEARTBEAT = b": heartbeat\n\n"
+"""A comment (HTML Living Standard, server-sent events): every SDK skips it."""
+
+_STREAM_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class HttpReply:
+    """The reply to one exchange, in its surface's dialect."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        surface: Surface | None,
+        *,
+        request_id: str,
+        heartbeat: float,
+        clock: Clock,
+    ) -> None:
+        self._exchange = exchange
+        self._surface = surface
+        self._request_id = request_id
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._portuguese = False
+        self._heart: asyncio.Task[None] | None = None
+        self._last_write = 0.0
+        self.started = False
+        self.finished = False
+        self.status = 0
+        self.sequence = -1
+
+    def speak_portuguese(self, portuguese: bool) -> None:
+        """Word errors in Brazilian Portuguese."""
+        self._portuguese = portuguese
+
+    async def send(self, status: int, headers: Headers, body: bytes) -> None:
+        self.started = self.finished = True
+        self.status = status
+        length = (b"content-length", str(len(body)).encode("ascii"))
+        await self._exchange.head(status, [*self._always(), *headers, length])
+        await self._exchange.write(body, last=True)
+
+    async def expect_stream(self, headers: Headers) -> None:
+        """Begin by ourselves once the silence before the first event has lasted one heartbeat."""
+        if self._heart is None:
+            self._last_write = self._clock.monotonic()
+            self._heart = asyncio.create_task(self._beat(headers))
+
+    async def begin(self, headers: Headers) -> None:
+        if not self.started:
+            self.started = True
+            self.status = 200
+            self._last_write = self._clock.monotonic()
+            await self._exchange.head(200, [*self._always(), *_STREAM_HEADERS, *headers])
+
+    async def write(self, data: bytes) -> None:
+        self._last_write = self._clock.monotonic()
+        await self._exchange.write(data, last=False)
+
+    async def end(self, data: bytes) -> None:
+        self._stop_heart()
+        self.finished = True
+        await self._exchange.write(data, last=True)
+
+    async def refuse(self, error: GatewayError, *, close: bool = False) -> None:
+        """Answer with an error: an HTTP status while nothing has left, an error event afterwards."""
+        self._stop_heart()
+        if self.finished:
+            return
+        if not self.started:
+            headers = error_headers(error)
+            if close:
+                headers.append((b"connection", b"close"))
+            body = envelope(error, self._surface, request_id=self._request_id, portuguese=self._portuguese)
+            await self.send(error.status, tuple(headers), body)
+        else:
+            assert self._surface is not None
+            await self.end(
+                error_event(
+                    error,
+                    self._surface,
+                    request_id=self._request_id,
+                    sequence=self.sequence,
+                    portuguese=self._portuguese,
+                )
+            )
+
+    def close(self) -> None:
+        self._stop_heart()
+
+    def _always(self) -> RawHeaders:
+        request_id = self._request_id.encode("ascii")
+        headers: RawHeaders = [(b"x-request-id", request_id)]
+        if self._surface is Surface.MESSAGES:
+            headers.append((b"request-id", request_id))
+        return headers
+
+    def _stop_heart(self) -> None:
+        if self._heart is not None:
+            self._heart.cancel()
+            self._heart = None
+
+    async def _beat(self, headers: Headers) -> None:
+        while True:
+            quiet = self._clock.monotonic() - self._last_write
+            if quiet >= self._heartbeat:
+                await self.begin(headers)
+                await self.write(_HEARTBEAT)
+                quiet = 0.0
+            await asyncio.sleep(self._heartbeat - quiet)

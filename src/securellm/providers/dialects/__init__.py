@@ -1,0 +1,1 @@
+"""How an upstream of each dialect is asked and read: pure functions and state machines over bytes."""

@@ -1,0 +1,177 @@
+"""Every text of a JSON value, found by the declared shape of its dialect.
+
+What a shape does not declare is screened: its strings, its names, and its numbers long enough to identify someone.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Union
+
+import msgspec
+
+from securellm.core.document import Document, Value
+from securellm.core.messages import Kind, Leaf, Path, Role
+from securellm.providers.model import Mirror
+
+_LONG_NUMBER = 10_000_000
+"""Numbers from here on have digits enough to be an identifier."""
+_SHORTEST_ENCODED = 24
+_LONGEST_NAME = 1_024
+_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
+
+
+class Mark(Enum):
+    """What a place holds."""
+
+    TEXT = auto()
+    """Prose, complete in itself."""
+    ARGUMENTS = auto()
+    """JSON in a string, complete in itself."""
+    PIECE = auto()
+    """A piece of streamed prose."""
+    ARGUMENTS_PIECE = auto()
+    """A piece of streamed JSON."""
+    OPAQUE = auto()
+    """A name or id that the provider chose; exempt while it has the form of one."""
+    ENCODED = auto()
+    """Base64 (media, signatures, encrypted text, vectors) or a list of numbers; exempt while it has that form."""
+    NUMERIC = auto()
+    """Figures; exempt, however long."""
+    MIRROR = auto()
+    """Log probabilities: the text again, token by token."""
+
+
+class Each(msgspec.Struct, frozen=True):
+    """An array of things of one shape."""
+
+    shape: "Shape"
+
+
+class Members(msgspec.Struct, frozen=True):
+    """An object; what it holds under any other name has the mark `other`."""
+
+    known: Mapping[str, "Shape"]
+    other: Mark = Mark.TEXT
+
+
+Shape = Union[Mark, Each, Members]  # noqa: UP007 - the name is used before its parts are defined
+
+_NO_MEMBERS: Mapping[str, Shape] = MappingProxyType({})
+_NO_BLANK: list[Value] = []
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """What was found: leaves in document order, the places of streamed pieces among them, and mirrors."""
+
+    leaves: list[Leaf]
+    pieces: frozenset[int]
+    """Which of the leaves (by index) continue an earlier text."""
+    mirrors: list[Mirror]
+
+
+class Finder:
+    """Finds the texts of documents of one shape."""
+
+    __slots__ = ("_shape",)
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def find(self, document: Document) -> Texts:
+        search = _Search(document)
+        search.walk(document.root, self._shape, ())
+        return Texts(search.leaves, frozenset(search.pieces), search.mirrors)
+
+
+class _Search:
+    __slots__ = ("document", "leaves", "mirrors", "pieces")
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.leaves: list[Leaf] = []
+        self.pieces: list[int] = []
+        self.mirrors: list[Mirror] = []
+
+    def walk(self, value: Value, shape: Shape, path: Path) -> None:
+        kind = type(value)
+        if kind is str:
+            self._text(str(value), shape, path)
+        elif shape is Mark.MIRROR:
+            self._mirror(value, path)
+        elif isinstance(value, dict):
+            self._object(value, shape, path)
+        elif isinstance(value, list):
+            self._array(value, shape, path)
+        elif (kind is int or kind is float) and shape is not Mark.NUMERIC and shape is not Mark.ENCODED:
+            self._number(value, path)
+
+    def _text(self, text: str, shape: Shape, path: Path) -> None:
+        if not text:
+            return
+        kind = Kind.TEXT
+        if shape is Mark.OPAQUE:
+            if _is_name(text):
+                return
+        elif shape is Mark.ENCODED:
+            if _is_encoded(text):
+                return
+        elif shape is Mark.PIECE:
+            self.pieces.append(len(self.leaves))
+        elif shape is Mark.ARGUMENTS_PIECE:
+            self.pieces.append(len(self.leaves))
+            kind = Kind.ARGUMENTS
+        elif shape is Mark.ARGUMENTS:
+            kind = Kind.ARGUMENTS
+        self.leaves.append(Leaf(path, text, Role.ASSISTANT, kind))
+
+    def _object(self, members: dict[str, Value], shape: Shape, path: Path) -> None:
+        known, other = (shape.known, shape.other) if isinstance(shape, Members) else (_NO_MEMBERS, _inherited(shape))
+        for name, child in members.items():
+            below = known.get(name)
+            if below is None:
+                below = other
+                if not (other is Mark.NUMERIC and _is_name(name)):
+                    self.leaves.append(Leaf((*path, name), name, Role.ASSISTANT, Kind.KEY))
+            if child is not None and child is not True and child is not False:
+                self.walk(child, below, (*path, name))
+
+    def _array(self, elements: list[Value], shape: Shape, path: Path) -> None:
+        below = shape.shape if isinstance(shape, Each) else _inherited(shape)
+        if (below is Mark.ENCODED or below is Mark.NUMERIC) and set(map(type, elements)) <= {int, float}:
+            return
+        for index, element in enumerate(elements):
+            self.walk(element, below, (*path, index))
+
+    def _number(self, value: Value, path: Path) -> None:
+        assert isinstance(value, int | float)
+        if -_LONG_NUMBER < value < _LONG_NUMBER:
+            return
+        start, end = self.document.span(path)
+        self.leaves.append(Leaf(path, self.document.text[start:end], Role.ASSISTANT, Kind.NUMBER))
+
+    def _mirror(self, value: Value, path: Path) -> None:
+        if not value:
+            return
+        self.mirrors.append(Mirror(path, _NO_BLANK if isinstance(value, list) else None))
+        for row, text in enumerate(_spelled(value)):
+            if text:
+                self.pieces.append(len(self.leaves))
+                self.leaves.append(Leaf((*path, row), text, Role.ASSISTANT))
+
+
+def _inherited(shape: Shape) -> Mark:
+    """What stands inside a place that was not declared to be an object or array."""
+    return shape if isinstance(shape, Mark) else Mark.TEXT
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME and text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_encoded(text: str) -> bool:
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not (comma and head.endswith(";base64") and _is_name(head)):
+            return False
+    return len(text) >= _SHORTEST_ENCODED and not text.strip(_BASE64)

@@ -1,0 +1,208 @@
+"""The nouns of talking to upstreams: a kind of provider, what a reply says, what one event of a stream says."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+import msgspec
+
+from securellm.core.document import Document, Patch, Value
+from securellm.core.errors import UpstreamFailure
+from securellm.core.messages import Kind, Leaf, Path
+from securellm.core.surfaces import Surface
+from securellm.core.usage import Usage
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a provider may be asked when the configuration does not say."""
+
+    requests_per_minute: int
+    burst: int
+
+
+class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
+    """What all providers of one kind have in common; one row of the registry."""
+
+    kind: str
+    """The name used in the configuration."""
+    default_base_url: str | None
+    """None: the configuration must give one."""
+    auth: Literal["bearer", "x-api-key", "none"]
+    credential_required: bool
+    demo_only: bool = False
+    """Answers from inside the process; refused outside demo and tests."""
+    default_rate: Rate
+    surfaces: Mapping[Surface, str]
+    """The path of each surface, below the base address."""
+    cap_fields: Mapping[Surface, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """The members by which this kind bounds its output. The first is the one we write."""
+    extra_headers: Mapping[str, str] = NOTHING
+    """Sent when the client sent none of that name. Lower-case names."""
+    forwarded_headers: frozenset[str] = frozenset()
+    """Client headers that travel on. Lower-case names."""
+    forwarded_query: frozenset[str] = frozenset()
+    """Client query parameters that travel on."""
+
+
+class Mirror(msgspec.Struct, frozen=True):
+    """A member that spells a text again, in pieces or in bytes (log probabilities).
+
+    A piece cannot be mended: when a replacement is made in the text beside it, or in the leaf or fragment that
+    stands at `path` itself, the whole member is to be set to `blank`.
+    """
+
+    path: Path
+    blank: Value = None
+
+
+class Fragment(msgspec.Struct, frozen=True, kw_only=True):
+    """One text of an event that must be screened before the event may leave."""
+
+    path: Path
+    """Where it stands in the event's data. Empty: in the event's other lines (a comment), outside the data."""
+    text: str
+    channel: str = ""
+    """What it continues: the texts of one channel, in order, are one text. Empty: it is complete in itself."""
+    kind: Kind = Kind.TEXT
+
+    @property
+    def whole(self) -> bool:
+        """Whether the text is complete in itself."""
+        return not self.channel
+
+    @property
+    def arguments(self) -> bool:
+        """Whether the text is (a piece of) the JSON of a tool call."""
+        return self.kind is Kind.ARGUMENTS
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one event of a stream says."""
+
+    fragments: tuple[Fragment, ...] = ()
+    closes: tuple[str, ...] = ()
+    """Channels whose text is complete with this event: what is held of them can be decided now.
+
+    Should the upstream write to a closed channel again, its text continues where it ended.
+    """
+    usage: Usage | None = None
+    """Everything consumed so far, on events that report it."""
+    finish: str | None = None
+    """The dialect's own reason, on the first event that says that the whole answer is finished."""
+    terminal: bool = False
+    """Whether this is the dialect's last event."""
+    failure: UpstreamFailure | None = None
+    """Set: the stream is over, badly; the event must not leave."""
+    model: str | None = None
+    """The model that serves, on events that name it."""
+    model_path: Path | None = None
+    drop: bool = False
+    """Set: the event exists only because we asked for it; it must not leave."""
+    removals: tuple[Path, ...] = ()
+    """Members that exist only because we asked for them: to be removed before the event leaves."""
+    mirrors: tuple[Mirror, ...] = ()
+    document: Document | None = None
+    """The event's data, when it is JSON."""
+
+
+class ReplyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a whole reply says."""
+
+    id: str | None = None
+    model: str | None = None
+    """The model that served, as the provider names it."""
+    model_path: Path | None = None
+    finish: str | None = None
+    """The dialect's own reason."""
+    usage: Usage | None = None
+    """None: the provider gave no figures, or none that can be believed."""
+    text: str = ""
+    """What the assistant says, without reasoning and tool calls."""
+    leaves: tuple[Leaf, ...] = ()
+    """Every text to be screened. A leaf that stands at a mirror's path has no string there: see `Mirror`."""
+    mirrors: tuple[Mirror, ...] = ()
+    server_tool_uses: tuple[tuple[str, int], ...] = ()
+    """How often the provider ran its own tools, by name."""
+    service_tier: str | None = None
+    failure: UpstreamFailure | None = None
+    """Set when the body is an error, or is not a reply of this dialect, whatever its HTTP status said."""
+
+
+class SseEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a stream and the exact bytes that carried it."""
+
+    raw: bytes
+    """With its ending blank line, and whatever comments and blank lines stood before it."""
+    data: bytes
+    """The data lines, joined by line feeds. Empty for an event that is only comments."""
+    event: str | None = None
+    """The event field, when there is one."""
+    notes: str = ""
+    """Comments and other lines that are not data or event name, which a client may show."""
+
+
+class StreamReader(Protocol):
+    """The state machine of one stream: fed each event in order, it says what the event means."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Everything consumed so far, as far as the provider has said."""
+        ...
+
+    @property
+    def finish(self) -> str | None: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def server_tool_uses(self) -> tuple[tuple[str, int], ...]: ...
+
+    @property
+    def service_tier(self) -> str | None: ...
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the dialect's last event was read."""
+        ...
+
+    def read(self, event: SseEvent) -> EventView:
+        """What `event` says. Never raises: whatever is wrong is the view's `failure`, after which all fails."""
+        ...
+
+    def eof(self) -> UpstreamFailure | None:
+        """What it means that the stream ends here: nothing after the terminal event, TRUNCATED before it."""
+        ...
+
+
+class Prepare(Protocol):
+    """How a request is changed for an upstream of the same dialect: the closed list, by name, of what it did."""
+
+    def __call__(
+        self,
+        patch: Patch,
+        document: Document,
+        *,
+        upstream_model: str | None,
+        output_cap: int | None,
+        cap_fields: tuple[str, ...],
+        inject_usage: bool,
+    ) -> tuple[str, ...]: ...
+
+
+class OpenStream(Protocol):
+    """Begins the reading of a stream."""
+
+    def __call__(self, *, injected_usage: bool = False, choices: int = 1) -> StreamReader: ...
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How an upstream of one surface is asked and read."""
+
+    surface: Surface
+    prepare: Prepare
+    read_reply: Callable[[Document], ReplyFacts]
+    open_stream: OpenStream | None
+    """None: the surface does not stream."""

@@ -1,0 +1,99 @@
+"""Every kind of provider, one row each. No other source file names one."""
+
+from securellm.core.surfaces import Surface
+from securellm.providers.model import ProviderKind, Rate
+
+_CHAT = {Surface.CHAT: "/chat/completions"}
+_RESPONSES = {Surface.RESPONSES: "/responses"}
+_MESSAGES = {Surface.MESSAGES: "/messages"}
+_EMBEDDINGS = {Surface.EMBEDDINGS: "/embeddings"}
+_UNBOUND = Rate(requests_per_minute=10_000, burst=1_000)
+
+_ROWS = (
+    ProviderKind(
+        kind="openai",
+        default_base_url="https://api.openai.com/v1",
+        auth="bearer",
+        credential_required=True,
+        default_rate=Rate(requests_per_minute=3_500, burst=100),
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
+        cap_fields={
+            Surface.CHAT: ("max_completion_tokens", "max_tokens"),
+            Surface.RESPONSES: ("max_output_tokens",),
+        },
+        forwarded_headers=frozenset({"openai-beta"}),
+    ),
+    ProviderKind(
+        kind="anthropic",
+        default_base_url="https://api.anthropic.com/v1",
+        auth="x-api-key",
+        credential_required=True,
+        default_rate=Rate(requests_per_minute=50, burst=5),
+        surfaces=_MESSAGES,
+        cap_fields={Surface.MESSAGES: ("max_tokens",)},
+        extra_headers={"anthropic-version": "2023-06-01"},
+        forwarded_headers=frozenset({"anthropic-version", "anthropic-beta"}),
+        forwarded_query=frozenset({"beta"}),
+    ),
+    ProviderKind(
+        kind="xai",
+        default_base_url="https://api.x.ai/v1",
+        auth="bearer",
+        credential_required=True,
+        default_rate=Rate(requests_per_minute=480, burst=50),
+        surfaces={**_CHAT, **_RESPONSES},
+        cap_fields={
+            Surface.CHAT: ("max_completion_tokens", "max_tokens"),
+            Surface.RESPONSES: ("max_output_tokens",),
+        },
+    ),
+    ProviderKind(
+        kind="deepseek",
+        default_base_url="https://api.deepseek.com",
+        auth="bearer",
+        credential_required=True,
+        default_rate=Rate(requests_per_minute=60, burst=10),
+        surfaces=_CHAT,
+        cap_fields={Surface.CHAT: ("max_tokens",)},
+    ),
+    ProviderKind(
+        kind="ollama",
+        default_base_url="http://127.0.0.1:11434/v1",
+        auth="bearer",
+        credential_required=False,
+        default_rate=_UNBOUND,
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
+        cap_fields={Surface.CHAT: ("max_tokens",), Surface.RESPONSES: ("max_output_tokens",)},
+    ),
+    ProviderKind(
+        kind="openai-compatible",
+        default_base_url=None,
+        auth="bearer",
+        credential_required=False,
+        default_rate=_UNBOUND,
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
+        cap_fields={Surface.CHAT: ("max_tokens",), Surface.RESPONSES: ("max_output_tokens",)},
+    ),
+    ProviderKind(
+        kind="mock",
+        default_base_url="http://mock.invalid/v1",
+        auth="none",
+        credential_required=False,
+        demo_only=True,
+        default_rate=_UNBOUND,
+        surfaces={**_CHAT, **_RESPONSES, **_MESSAGES, **_EMBEDDINGS},
+        cap_fields={
+            Surface.CHAT: ("max_completion_tokens", "max_tokens"),
+            Surface.RESPONSES: ("max_output_tokens",),
+            Surface.MESSAGES: ("max_tokens",),
+        },
+        forwarded_headers=frozenset({"anthropic-version", "anthropic-beta"}),
+        forwarded_query=frozenset({"beta"}),
+    ),
+)
+
+KINDS: dict[str, ProviderKind] = {row.kind: row for row in _ROWS}
+"""By the name used in the configuration."""
+
+DEMO_KIND = next(row for row in _ROWS if row.demo_only)
+"""The kind that `mock.MockSender` answers for."""

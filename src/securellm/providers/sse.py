@@ -1,0 +1,140 @@
+"""Server-sent events taken apart without losing a byte (WHATWG HTML, section 9.2)."""
+
+from securellm.core.errors import Code, UpstreamFailure
+from securellm.providers.model import SseEvent
+
+MAX_EVENT = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseParser:
+    """Cuts a stream into events at their blank lines, however it is split on its way.
+
+    The `raw` bytes of all events and `pending`, one after the other, are the stream. A byte order mark before the
+    first event is an event of its own, without data.
+    """
+
+    def __init__(self, *, max_event: int = MAX_EVENT) -> None:
+        self._max_event = max_event
+        self._buffer = bytearray()
+        self._line = 0
+        """Where the line being read begins."""
+        self._scanned = 0
+        """Up to where that line is known to hold no line end."""
+        self._lines: list[bytes] = []
+        self._begun = False
+
+    @property
+    def pending(self) -> bytes:
+        """What has arrived of an event that is not complete."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """The events that `data` completes.
+
+        Raises UpstreamFailure(REPLY_TOO_LARGE) when the event being read is longer than the limit: after a call
+        that returned the events before it.
+        """
+        if len(self._buffer) > self._max_event:
+            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
+        self._buffer += data
+        events = self._cut(at_end=False)
+        if not events and len(self._buffer) > self._max_event:
+            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
+        return events
+
+    def end(self) -> list[SseEvent]:
+        """The event that the end of the stream completes: one whose blank line is a lone carriage return.
+
+        An event without its blank line is not one; it stays in `pending`.
+        """
+        return self._cut(at_end=True)
+
+    def _cut(self, *, at_end: bool) -> list[SseEvent]:
+        events: list[SseEvent] = []
+        buffer = self._buffer
+        if not self._begun:
+            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+                return events
+            self._begun = True
+            if buffer.startswith(_BOM):
+                events.append(SseEvent(raw=_BOM, data=b""))
+                del buffer[: len(_BOM)]
+        taken = 0
+        while True:
+            feed = buffer.find(b"\n", self._scanned)
+            ret = buffer.find(b"\r", self._scanned, feed if feed >= 0 else len(buffer))
+            if ret >= 0:
+                if ret + 1 == len(buffer) and not at_end:
+                    self._scanned = ret
+                    break
+                stop, after = ret, ret + 2 if buffer[ret + 1 : ret + 2] == b"\n" else ret + 1
+            elif feed >= 0:
+                stop, after = feed, feed + 1
+            else:
+                self._scanned = len(buffer)
+                break
+            line = bytes(buffer[self._line : stop])
+            self._line = self._scanned = after
+            if line:
+                self._lines.append(line)
+                continue
+            events.append(_event(bytes(buffer[taken:after]), self._lines))
+            self._lines = []
+            taken = after
+        del buffer[:taken]
+        self._line -= taken
+        self._scanned -= taken
+        return events
+
+
+def rewrite(event: SseEvent, data: bytes) -> bytes:
+    """The event's bytes with `data` in place of its data, every other line as it was."""
+    if b"\r" in data:
+        raise ValueError("a carriage return would end the line")
+    parts: list[bytes] = []
+    written = False
+    for line, ending in _lines_of(event.raw):
+        name, prefix = _field(line)
+        if name != b"data":
+            parts += (line, ending)
+        elif not written:
+            written = True
+            parts += (prefix + piece + ending for piece in data.split(b"\n"))
+    return b"".join(parts)
+
+
+def without_notes(event: SseEvent) -> bytes:
+    """The event's bytes without the lines that are neither data nor event name."""
+    return b"".join(
+        line + ending for line, ending in _lines_of(event.raw) if not line or _field(line)[0] in {b"data", b"event"}
+    )
+
+
+def _event(raw: bytes, lines: list[bytes]) -> SseEvent:
+    data: list[bytes] = []
+    name: str | None = None
+    notes: list[str] = []
+    for line in lines:
+        field, prefix = _field(line)
+        if field == b"data":
+            data.append(line[len(prefix) :])
+        elif field == b"event":
+            name = line[len(prefix) :].decode("utf-8", "replace")
+        else:
+            notes.append(line.decode("utf-8", "replace"))
+    return SseEvent(raw=raw, data=b"\n".join(data), event=name or None, notes="\n".join(notes))
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """The field's name, and all that stands before its value."""
+    name, colon, value = line.partition(b":")
+    return name, name + colon + (b" " if value.startswith(b" ") else b"")
+
+
+def _lines_of(raw: bytes) -> list[tuple[bytes, bytes]]:
+    lines: list[tuple[bytes, bytes]] = []
+    for piece in raw.splitlines(keepends=True):
+        line = piece.rstrip(b"\r\n")
+        lines.append((line, piece[len(line) :]))
+    return lines

@@ -1,0 +1,34 @@
+"""Typed configuration fields and the loader that reads them: it knows no slice."""
+
+from securellm.settings.fields import (
+    Amount,
+    Bytes,
+    Field,
+    FilePath,
+    Instant,
+    Listen,
+    Permille,
+    PricePerMillion,
+    Seconds,
+    SecretRef,
+    is_loopback,
+)
+from securellm.settings.loader import ConfigError, Problem, effective, load
+
+__all__ = [
+    "Amount",
+    "Bytes",
+    "ConfigError",
+    "Field",
+    "FilePath",
+    "Instant",
+    "Listen",
+    "Permille",
+    "PricePerMillion",
+    "Problem",
+    "Seconds",
+    "SecretRef",
+    "effective",
+    "is_loopback",
+    "load",
+]

@@ -1,0 +1,26 @@
+"""What can be wrong with stored data when a process starts or an operator looks at it."""
+
+
+class StorageError(Exception):
+    """The root. `reason` names files, never content; `remedy` is what the operator does next."""
+
+    def __init__(self, reason: str, *, remedy: str) -> None:
+        super().__init__(f"{reason}. {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class DataDirLocked(StorageError):
+    """Another process owns the data directory."""
+
+
+class StorageRefused(StorageError):
+    """The data is whole but not ours to write: another schema, version, log or key."""
+
+
+class StorageDamaged(StorageError):
+    """The data cannot be read as what it should be."""
+
+
+class StorageConflict(StorageError):
+    """A write broke a rule of the schema, such as a name that exists already."""

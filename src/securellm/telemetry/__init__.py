@@ -1,0 +1,1 @@
+"""Spans, metrics and logs, with redaction by type and never content."""

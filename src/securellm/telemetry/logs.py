@@ -1,0 +1,66 @@
+"""JSON logs with request and trace ids, redacted by type.
+
+Only values of a few plain types are written; anything else (bytes, exceptions, structures that could carry a
+prompt or a secret) is replaced by the name of its type. Content is never passed to a logger at all.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+Logger = structlog.stdlib.BoundLogger
+
+_PLAIN = (str, int, float, bool, type(None))
+_LONGEST = 512
+
+
+def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:
+    """Set the process's logging up once: ours and the server library's, one JSON object a line on stderr."""
+    out = stream if stream is not None else sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            redact_by_type,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Bridge()], level=max(number, logging.WARNING), force=True)
+
+
+def logger(name: str) -> Logger:
+    """A logger that names the part of the product it speaks for."""
+    bound: Logger = structlog.get_logger(component=name)
+    return bound
+
+
+def redact_by_type(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep plain values, bounded; replace everything else by its type's name."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            if len(value) > _LONGEST:
+                event[key] = f"{value[:_LONGEST]}… ({len(value)} characters)"
+        elif isinstance(value, list | tuple) and all(isinstance(item, _PLAIN) for item in value):
+            event[key] = list(value)
+        elif not isinstance(value, _PLAIN):
+            event[key] = f"[{type(value).__name__}]"
+    return event
+
+
+class _Bridge(logging.Handler):
+    """Hand the standard library's records (the server's) to structlog without their arguments' content."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(component=record.name)
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        log.log(record.levelno, message.splitlines()[0] if message else "", exception=kind)

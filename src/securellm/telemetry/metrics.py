@@ -1,0 +1,84 @@
+"""Prometheus metrics, by the names of REQUIREMENTS OB-2. Label sets are bounded by configuration, never by callers."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from securellm.core.usage import Usage
+
+_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Every instrument of the gateway, on a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.tenants = CollectorRegistry(auto_describe=True)
+        """Series that name tenants: for the admin listener only."""
+        self.http_requests = Counter(
+            "http_requests", "HTTP requests answered", ["surface", "status"], registry=self.registry
+        )
+        self.http_duration = Histogram(
+            "http_request_duration_seconds",
+            "From the request line to the last byte",
+            ["surface"],
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+        self.open_requests = Gauge("http_open_requests", "Requests being served", registry=self.registry)
+        self.unparseable = Counter(
+            "http_unparseable_requests", "Connections answered with a bare 400", ["cause"], registry=self.registry
+        )
+        self.llm_latency = Histogram(
+            "llm_request_latency_seconds",
+            "One attempt at a provider, to its last byte",
+            ["provider", "model"],
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+        self.llm_tokens = Counter(
+            "llm_tokens", "Tokens billed by providers", ["provider", "model", "type"], registry=self.registry
+        )
+        self.llm_errors = Counter(
+            "llm_errors", "Failed attempts at providers", ["provider", "error_type"], registry=self.registry
+        )
+        self.refusals = Counter("refusals", "Requests refused, by code", ["code"], registry=self.registry)
+        self.verdicts = Counter(
+            "guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry
+        )
+        self.cache = Counter("cache_lookups", "Exact cache look-ups", ["result"], registry=self.registry)
+        self.audit_lag = Histogram(
+            "audit_lag_seconds",
+            "From a record's submission to its durability",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self.registry,
+        )
+        self.audit_healthy = Gauge("audit_healthy", "1 while the journal accepts records", registry=self.registry)
+        self.spend = Counter("spend_nanos", "Settled cost in nano-units", ["tenant", "currency"], registry=self.tenants)
+        self.presumed = Counter(
+            "presumed_spend_nanos",
+            "Cost presumed spent until reconciled, in nano-units",
+            ["tenant", "currency"],
+            registry=self.tenants,
+        )
+        self.budget = Gauge(
+            "budget_nanos",
+            "Budget state of the current period, in nano-units",
+            ["tenant", "currency", "state"],
+            registry=self.tenants,
+        )
+        self.overruns = Counter(
+            "budget_overruns", "Calls billed above their reservation", ["tenant"], registry=self.tenants
+        )
+        self.snapshot_age = Gauge(
+            "snapshot_age_seconds", "Since the snapshot was last confirmed", registry=self.registry
+        )
+
+    def count_usage(self, usage: Usage, *, provider: str, model: str) -> None:
+        for bucket in usage.__struct_fields__:
+            tokens = getattr(usage, bucket)
+            if tokens:
+                self.llm_tokens.labels(provider, model, bucket).inc(tokens)
+
+    def render(self, *, with_tenants: bool) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self.registry) + (generate_latest(self.tenants) if with_tenants else b"")
