@@ -9,7 +9,7 @@ trailing data are refused, because two parsers that disagree about a body are ho
 
 import json
 from collections.abc import Iterable, Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NoReturn
 
 from securellm.core.errors import Code, Refusal
@@ -234,7 +234,7 @@ def _elements(text: str, at: int) -> Iterator[tuple[str | int, Span, Span]]:
 
 def _refuse_depth(root: Value, max_depth: int) -> None:
     level: list[Value] = [root]
-    for _ in range(max_depth + 1):
+    for _ in range(max_depth):
         below: list[Value] = []
         for value in level:
             if type(value) is dict:

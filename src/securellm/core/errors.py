@@ -53,6 +53,7 @@ class Code(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     MANAGED_BY_FILE = "managed_by_file"
+    ADMIN_REQUIRED = "admin_required"
     # Limits and money
     RATE_LIMITED = "rate_limited"
     TOO_MANY_PARALLEL = "too_many_parallel"
@@ -73,6 +74,7 @@ class Code(StrEnum):
     PROVIDER_RATE_LIMITED = "provider_rate_limited"
     PROVIDER_ERROR = "provider_error"
     PROVIDER_UNREACHABLE = "provider_unreachable"
+    PROVIDER_QUOTA = "provider_quota"
     BAD_REQUEST = "bad_request"
     CONTENT_FILTERED = "content_filtered"
     CONTEXT_TOO_LONG = "context_too_long"
@@ -218,6 +220,11 @@ SPECS: dict[Code, Spec] = {
         "Change this in the configuration file and restart, or send SIGHUP.",
         "Altere isto no arquivo de configuração e reinicie, ou envie SIGHUP.",
     ),
+    Code.ADMIN_REQUIRED: _refusal(
+        401,
+        "Send the admin token as Authorization: Bearer.",
+        "Envie o token de administração em Authorization: Bearer.",
+    ),
     Code.RATE_LIMITED: _refusal(
         429,
         "Wait for the time in retry-after, or ask for a higher limit.",
@@ -305,6 +312,11 @@ SPECS: dict[Code, Spec] = {
         "Try again; the operator should check the provider's base_url, DNS and TLS.",
         "Tente novamente; o operador deve conferir base_url, DNS e TLS do provedor.",
         retryable=True,
+    ),
+    Code.PROVIDER_QUOTA: _upstream(
+        502,
+        "The operator must top up the provider account or raise its quota.",
+        "O operador deve recarregar a conta do provedor ou aumentar sua cota.",
     ),
     Code.BAD_REQUEST: _upstream(
         400,

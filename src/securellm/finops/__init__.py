@@ -13,9 +13,10 @@ from securellm.finops.model import (
     Reservation,
     Settlement,
 )
-from securellm.finops.prices import PriceBook, shipped
+from securellm.finops.prices import PriceBook, configured, shipped
 from securellm.finops.rules import attempt_fields, budget_report, intent_fields, outcome_fields, period_of
 from securellm.finops.service import Finops
+from securellm.finops.settings import BudgetSettings, FinopsSettings, PriceSettings
 from securellm.finops.store import SCHEMA, LedgerReplay, attempting, holding, load, settling
 
 __all__ = [
@@ -23,20 +24,24 @@ __all__ = [
     "Balance",
     "Budget",
     "BudgetLine",
+    "BudgetSettings",
     "Estimate",
     "Finops",
+    "FinopsSettings",
     "Hold",
     "LedgerReplay",
     "LedgerState",
     "LongContext",
     "Price",
     "PriceBook",
+    "PriceSettings",
     "Quote",
     "Reservation",
     "Settlement",
     "attempt_fields",
     "attempting",
     "budget_report",
+    "configured",
     "holding",
     "intent_fields",
     "load",

@@ -1,17 +1,22 @@
 """Look up what a model costs: the shipped price book, and the operator's own prices above it."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from securellm.core.canonical import canonical_bytes
-from securellm.finops.model import Price
+from securellm.finops.model import BUCKETS, LongContext, Price
+from securellm.finops.settings import PriceSettings
 
-_DAY_LENGTHS = (len("20260131"), len("2026-01-31"))
+_DAY_FORMS = {
+    "YYYYMMDD": re.compile(r"(?<=-)[0-9]{8}\Z"),
+    "YYYY-MM-DD": re.compile(r"(?<=-)[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"),
+}
 
 
 class DatedPrice(Price, frozen=True, kw_only=True):
@@ -27,7 +32,7 @@ class BookModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """In rising order of `start`."""
     aliases: tuple[str, ...] = ()
     dated: tuple[str, ...] = ()
-    """Names that stand for this model also with `-YYYYMMDD` or `-YYYY-MM-DD` behind them."""
+    """Names that end in `YYYYMMDD` or `YYYY-MM-DD`, where any day that exists may stand."""
 
 
 class BookFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +42,9 @@ class BookFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     effective: str
     """The day up to which the source was checked."""
     kinds: dict[str, dict[str, BookModel]]
+
+
+_SETTINGS = {bucket: bucket for bucket in BUCKETS} | {"cache_write_5m": "cache_write"}
 
 
 class _Entry(NamedTuple):
@@ -70,8 +78,8 @@ class PriceBook:
             return own
         entries = self._prices.get((kind, model))
         if entries is None:
-            base = _without_date(model)
-            entries = self._dated.get((kind, base)) if base is not None else None
+            pattern = _dated_pattern(model)
+            entries = self._dated.get((kind, pattern)) if pattern is not None else None
         if entries is None:
             return None
         if now_us is None:
@@ -90,6 +98,43 @@ class PriceBook:
         return PriceBook(f"{self.version}+{digest}", self._prices, self._dated, dict(overlay))
 
 
+def configured(settings: PriceSettings, base: Price | None) -> Price | None:
+    """The operator's price of a model: each figure of `settings`, and `base` (the book's) for those left out.
+
+    None when `settings` says nothing. Raises ValueError when its figures are not in one currency or do not make a
+    price. A base in another currency is not used: two currencies cannot be added.
+    """
+    per_million = {bucket: getattr(settings, f"{name}_per_million") for bucket, name in _SETTINGS.items()}
+    amounts = [*per_million.values(), settings.per_request, *settings.server_tools.values()]
+    currencies = sorted({amount.currency for amount in amounts if amount is not None})
+    if not currencies and not settings.tiers:
+        return None
+    if len(currencies) > 1:
+        raise ValueError(f"one price cannot be in both {' and '.join(currencies)}")
+    if base is not None and currencies and currencies != [base.currency]:
+        base = None
+    figures: dict[str, Any] = {bucket: price.picos for bucket, price in per_million.items() if price is not None}
+    if settings.per_request is not None:
+        figures["per_request"] = settings.per_request.nanos
+    tools: dict[str, int] = {tool: amount.nanos for tool, amount in settings.server_tools.items()}
+    if base is not None:
+        return msgspec.structs.replace(
+            base,
+            **figures,
+            long_context=tuple(_raised(tier, figures) for tier in base.long_context),
+            server_tools={**base.server_tools, **tools},
+            service_tiers={**base.service_tiers, **settings.tiers},
+        )
+    if not {"input", "output"} <= figures.keys():
+        raise ValueError("a model that the price book lacks needs input_per_million and output_per_million")
+    return Price(
+        **figures,
+        currency=currencies[0] if currencies else "USD",
+        server_tools=tools,
+        service_tiers=dict(settings.tiers),
+    )
+
+
 def shipped() -> PriceBook:
     """The book of this release."""
     return read(resources.files("securellm.finops").joinpath("pricebook.json").read_bytes())
@@ -104,9 +149,15 @@ def read(content: bytes) -> PriceBook:
         for name, model in models.items():
             entries = tuple(_Entry(_start_us(price.start), _undated(price)) for price in model.prices)
             prices.update({(kind, alias): entries for alias in (name, *model.aliases)})
-            dated.update({(kind, base): entries for base in model.dated})
+            dated.update({(kind, pattern): entries for pattern in model.dated})
     digest = hashlib.sha256(content).hexdigest()[:12]
     return PriceBook(f"{file.effective}+{digest}", prices, dated)
+
+
+def _raised(tier: LongContext, figures: Mapping[str, int]) -> LongContext:
+    """A tier of the book, nowhere below the operator's own figures: its long prompts are not known to be cheaper."""
+    raised = {name: max(getattr(tier, name) or 0, figures[name]) for name in BUCKETS if name in figures}
+    return msgspec.structs.replace(tier, **raised)
 
 
 def _undated(price: DatedPrice) -> Price:
@@ -119,14 +170,14 @@ def _start_us(start: date | None) -> int:
     return int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def _without_date(model: str) -> str | None:
-    """`claude-sonnet-5-20260131` -> `claude-sonnet-5`; None when the name does not end in a day that exists."""
-    for length in _DAY_LENGTHS:
-        base, day = model[: -length - 1], model[-length:]
-        if base and model[-length - 1] == "-" and day.isascii() and day.replace("-", "").isdigit():
+def _dated_pattern(model: str) -> str | None:
+    """`claude-sonnet-5-20260131` -> `claude-sonnet-5-YYYYMMDD`; None when no day that exists ends the name."""
+    for form, shape in _DAY_FORMS.items():
+        day = shape.search(model)
+        if day is not None:
             try:
-                date.fromisoformat(day)
+                date.fromisoformat(day[0])
             except ValueError:
-                continue
-            return base
+                return None
+            return model[: day.start()] + form
     return None

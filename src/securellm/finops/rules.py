@@ -77,7 +77,7 @@ def tool_price(price: Price, tool: str) -> int | None:
 
 def unpriced_fields(estimate: Estimate, price: Price) -> tuple[str, ...]:
     """The fields of a request that can cost money and have no price or no bound."""
-    rates = resolved(price)
+    every_length = [resolved(rates) for rates in (price, *price.long_context)]
     fields = list(estimate.features)
     fields += [
         bucket
@@ -86,7 +86,7 @@ def unpriced_fields(estimate: Estimate, price: Price) -> tuple[str, ...]:
             ("image_input", estimate.image_input),
             ("audio_output", estimate.audio_output),
         )
-        if used and rates[bucket] is None
+        if used and any(rates[bucket] is None for rates in every_length)
     ]
     fields += [
         f"tools.{tool}"

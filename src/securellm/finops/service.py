@@ -47,7 +47,7 @@ class Finops:
         self._clock = clock
         self._wait = reservation_wait
         self._accounts: dict[tuple[str, str, str], _Account] = {}
-        self._holds: dict[str, tuple[_Account, int]] = {}
+        self._holds: dict[str, _Live] = {}
         self._queues: dict[tuple[str, str], OrderedDict[str, _Waiter]] = {}
         self._suspended: set[tuple[str, str]] = set()
 
@@ -121,7 +121,7 @@ class Finops:
         Raises:
             Refusal: as `reserve`, at once and with nothing changed; then settle the former reservation.
         """
-        account, held = self._held(reservation)
+        account, held, _ = self._held(reservation)
         estimate = reservation.estimate
         if estimate is None:
             raise Fault(Code.INTERNAL, f"request {reservation.request_id} was found at start and has no next attempt")
@@ -130,7 +130,7 @@ class Finops:
         funding = self._fund(reservation.tenant, estimate, quote, limit=reservation.limit, watched=reservation.watched)
         amount = funding.amount if presumed else max(held, funding.amount)
         extra = amount if presumed else amount - held
-        if reservation.limit is not None:
+        if reservation.limit is not None and extra > 0:
             hopeless = account.hopeless(held + extra, reservation.limit)
             if hopeless is not None:
                 raise hopeless
@@ -138,7 +138,7 @@ class Finops:
                 raise _held_by_others()
         account.held += amount - held
         account.presumed += held if presumed else 0
-        self._holds[reservation.request_id] = (account, amount)
+        self._holds[reservation.request_id] = _Live(account, amount, reservation.attempt + 1)
         return msgspec.structs.replace(
             reservation,
             amount=Nanos(amount),
@@ -156,12 +156,12 @@ class Finops:
 
     def release(self, reservation: Reservation) -> None:
         """Undo the `reserve` or `next_attempt` that made this reservation: its record never became durable."""
-        account, held = self._held(reservation)
+        account, held, _ = self._held(reservation)
         if reservation.attempt == 1:
             del self._holds[reservation.request_id]
             account.held -= held
         else:
-            self._holds[reservation.request_id] = (account, reservation.former)
+            self._holds[reservation.request_id] = _Live(account, reservation.former, reservation.attempt - 1)
             account.held += reservation.former - held
             account.presumed -= reservation.carried
         self._pump((reservation.tenant, reservation.currency))
@@ -220,7 +220,7 @@ class Finops:
     def apply(self, settlement: Settlement) -> None:
         """Move the money, once the OUTCOME record is durable, and let waiting requests in."""
         reservation = settlement.reservation
-        account, held = self._held(reservation)
+        account, held, _ = self._held(reservation)
         del self._holds[reservation.request_id]
         account.held -= held
         account.settled += settlement.settled
@@ -248,7 +248,7 @@ class Finops:
                 Balance(*key, account.settled, account.presumed, account.unknown)
                 for key, account in self._accounts.items()
             ),
-            tuple(Hold(request_id, *account.key, amount) for request_id, (account, amount) in self._holds.items()),
+            tuple(Hold(request_id, *live.account.key, live.amount) for request_id, live in self._holds.items()),
         )
 
     def _draft(
@@ -328,14 +328,15 @@ class Finops:
         return account
 
     def _take(self, account: "_Account", request_id: str, amount: int) -> None:
-        self._holds[request_id] = (account, amount)
+        self._holds[request_id] = _Live(account, amount, attempt=1)
         account.held += amount
 
-    def _held(self, reservation: Reservation) -> "tuple[_Account, int]":
-        account, held = self._holds.get(reservation.request_id, (None, 0))
-        if account is None or held != reservation.amount:
+    def _held(self, reservation: Reservation) -> "_Live":
+        """The hold behind a reservation. Raises Fault for one that ended or was used up by a later attempt."""
+        live = self._holds.get(reservation.request_id)
+        if live is None or (live.amount, live.attempt) != (reservation.amount, reservation.attempt):
             raise Fault(Code.INTERNAL, f"request {reservation.request_id} does not hold what its reservation says")
-        return account, held
+        return live
 
     async def _queue_up(self, key: tuple[str, str], draft: Reservation, limit: int, *, seconds: float) -> str:
         """Wait for room; returns the period that gave it, with the hold taken there."""
@@ -406,6 +407,14 @@ class _Account:
         return Refusal(
             Code.BUDGET_EXHAUSTED, f"the request may cost {needed}, and {left} of the {whole} for {period} is left"
         )
+
+
+class _Live(NamedTuple):
+    """The hold of a request on its way."""
+
+    account: _Account
+    amount: int
+    attempt: int
 
 
 class _Waiter(NamedTuple):

@@ -2,11 +2,10 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from securellm.finops.model import Balance, Hold, LedgerState, Reservation, Settlement
-
-Operation = Callable[[sqlite3.Connection], None]
+from securellm.storage import Connection, Operation
 
 _LEDGER = (
     "CREATE TABLE ledger (seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL, kind TEXT NOT NULL, "
@@ -48,7 +47,7 @@ def holding(reservation: Reservation) -> Operation:
     """Write a hold. Goes into the transaction of its INTENT record."""
     movements = _of_intent(reservation.amount)
 
-    def operation(connection: sqlite3.Connection) -> None:
+    def operation(connection: Connection) -> None:
         connection.execute("INSERT INTO holds VALUES (?, ?, ?, ?, ?)", _hold_row(reservation))
         _append(connection, reservation, movements)
 
@@ -59,7 +58,7 @@ def attempting(reservation: Reservation) -> Operation:
     """Replace the former attempt's hold by this one's. Goes into the transaction of its ATTEMPT record."""
     movements = _of_attempt(reservation.former, presumed=reservation.carried, hold=reservation.amount)
 
-    def operation(connection: sqlite3.Connection) -> None:
+    def operation(connection: Connection) -> None:
         changed = connection.execute(
             "UPDATE holds SET amount = ? WHERE request_id = ? AND amount = ?",
             (reservation.amount, reservation.request_id, reservation.former),
@@ -76,7 +75,7 @@ def settling(settlement: Settlement) -> Operation:
     reservation = settlement.reservation
     movements = _of_outcome(reservation.amount, settled=settlement.settled, presumed=settlement.presumed)
 
-    def operation(connection: sqlite3.Connection) -> None:
+    def operation(connection: Connection) -> None:
         changed = connection.execute(
             "DELETE FROM holds WHERE request_id = ? AND amount = ?", (reservation.request_id, reservation.amount)
         )
@@ -93,7 +92,7 @@ def settling(settlement: Settlement) -> Operation:
     return operation
 
 
-def load(connection: sqlite3.Connection) -> LedgerState:
+def load(connection: Connection) -> LedgerState:
     """Read the totals and the open holds; the history stays unread."""
     balances = connection.execute("SELECT tenant, period, currency, settled, presumed, unknown FROM balances")
     holds = connection.execute("SELECT request_id, tenant, period, currency, amount FROM holds ORDER BY request_id")
@@ -125,7 +124,7 @@ class LedgerReplay:
         except _EntryError as error:
             self._problems.append(f"record {seq}: {error}")
 
-    def problems(self, connection: sqlite3.Connection) -> Iterable[str]:
+    def problems(self, connection: Connection) -> Iterable[str]:
         """Every difference between the tables and the records taken so far."""
         yield from self._problems
         rows = connection.execute(
@@ -268,14 +267,12 @@ def _hold_row(reservation: Reservation) -> Hold:
     )
 
 
-def _append(connection: sqlite3.Connection, reservation: Reservation, movements: Iterable[_Movement]) -> None:
+def _append(connection: Connection, reservation: Reservation, movements: Iterable[_Movement]) -> None:
     account = (reservation.tenant, reservation.period, reservation.currency)
     connection.executemany(_MOVEMENT, [_row(reservation.request_id, account, movement) for movement in movements])
 
 
-def _credit(
-    connection: sqlite3.Connection, reservation: Reservation, *, settled: int, presumed: int, unknown: int
-) -> None:
+def _credit(connection: Connection, reservation: Reservation, *, settled: int, presumed: int, unknown: int) -> None:
     if settled or presumed or unknown:
         account = (reservation.tenant, reservation.period, reservation.currency)
         connection.execute(_CREDIT, (*account, settled, presumed, unknown))

@@ -3,6 +3,7 @@
 import asyncio
 import types
 from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 from securellm.core.errors import Code, Fault, GatewayError
@@ -45,13 +46,11 @@ def _resume(started: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any,
         try:
             sent = yield waiting_for
         except BaseException as error:
-            step = started.throw
-            argument: Any = error
+            step = partial(started.throw, error)
         else:
-            step = started.send
-            argument = sent
+            step = partial(started.send, sent)
         try:
-            waiting_for = step(argument)
+            waiting_for = step()
         except StopIteration as answered:
             answer: T = answered.value
             return answer

@@ -8,7 +8,7 @@ from securellm.core.messages import Kind, Leaf, Replacement
 from securellm.providers import Mirror
 
 REDACTION = "redaction"
-MODEL_ALIAS = "model_alias"
+"""The name of the guard's replacements in the closed list."""
 
 
 def redact(patch: Patch, leaves: Sequence[Leaf], replacements: Iterable[Replacement]) -> None:

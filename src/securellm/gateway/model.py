@@ -24,6 +24,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the caller itself asked for usage in the stream."""
     leaves: tuple[Leaf, ...]
     message_count: int
+    images: int
+    """How many images the provider must look at, inline or remote."""
     estimate: Estimate
     deterministic: bool
     """Whether equal requests may share an answer: embeddings, or temperature 0 without tools."""
@@ -46,12 +48,16 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic seconds at the request line."""
     deadline: float | None
     """Monotonic seconds after which the caller no longer waits."""
+    query: str
     pinned_provider: str | None
     read: Callable[[], Awaitable[Request]]
 
 
 class Reply(Protocol):
     """Where the story pushes its answer. Leaving the story is what ends it; nothing here outlives it."""
+
+    sequence: int
+    """The last `sequence_number` that left, where the dialect counts its events."""
 
     @property
     def started(self) -> bool:
@@ -60,6 +66,10 @@ class Reply(Protocol):
 
     async def send(self, status: int, headers: Headers, body: bytes) -> None:
         """The whole answer at once."""
+        ...
+
+    async def expect_stream(self, headers: Headers) -> None:
+        """A stream will follow: begin it with these headers should the silence before it last too long."""
         ...
 
     async def begin(self, headers: Headers) -> None:

@@ -11,6 +11,7 @@ from securellm.guard import GuardMode
 from securellm.identity import KeyTable
 from securellm.limits import Rate, TenantRates
 from securellm.routing import Candidate
+from securellm.transport import Timeouts
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,11 +19,19 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     candidates: tuple[Candidate, ...]
-    prices: Mapping[str, Price | None]
-    """By provider id; None where the price is unknown."""
+    prices: Mapping[tuple[str, str], Price | None]
+    """By provider id and the name the provider knows it by; None where the price is unknown."""
     price_version: str
     default_max_output: int
     context_window: int | None
+    max_image_tokens: int | None
+    retries: int
+    timeouts: Mapping[tuple[str, str], Timeouts]
+    """Of each route, by provider id and the name the provider knows it by."""
+    cached: bool
+    """Whether its answers may be kept."""
+    cache_ttl: float | None
+    """Seconds; None is the cache's own."""
 
 
 class TenantFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +64,11 @@ class Snapshots:
         self._clock = clock
         self._fence = fence
         self._confirmed = clock.monotonic()
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """What is served, however old: for readiness, not for requests."""
+        return self._current.models
 
     def read(self) -> Snapshot:
         """The current snapshot. Raises Fault(STALE_POLICY) beyond the fence (seconds)."""

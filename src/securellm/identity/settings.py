@@ -6,9 +6,7 @@ import msgspec
 
 from securellm.core.surfaces import Surface
 from securellm.settings import Field, Instant, SecretRef
-
-ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-ID_SHAPE = "up to 64 letters, digits and . _ -, the first a letter or digit"
+from securellm.settings.fields import ID_PATTERN, ID_SHAPE
 
 
 class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

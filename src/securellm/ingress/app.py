@@ -69,7 +69,8 @@ class Ingress:
     def __init__(
         self, gates: Gates, *, limits: IngressLimits, clock: Clock, ids: Ids, metrics: Metrics, health: Health
     ) -> None:
-        self._gates = gates
+        self.gates = gates
+        """Replaced whole by a reload; a story that has begun keeps its own."""
         self._limits = limits
         self._clock = clock
         self._ids = ids
@@ -86,7 +87,7 @@ class Ingress:
         """Answer one exchange; whatever happens, in the caller's dialect."""
         route = ROUTES.get(exchange.path)
         surface = route.surface if route is not None else _surface_of(exchange)
-        label = surface.value if route is not None else "other"
+        label = route.surface.value if route is not None else "other"
         started = self._clock.monotonic()
         request_id = self._ids.new("req")
         reply = HttpReply(
@@ -130,7 +131,7 @@ class Ingress:
         span = trace(headers, self._ids)
         if route is None:
             models = await list_models(
-                self._gates, credential=credential(headers), client_ip=exchange.peer, request_id=request_id
+                self.gates, credential=credential(headers), client_ip=exchange.peer
             )
             await reply.send(
                 200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
@@ -157,11 +158,12 @@ class Ingress:
             headers=headers,
             started=started,
             deadline=deadline(headers, started),
+            query=exchange.query,
             pinned_provider=headers.get("x-provider"),
             read=read,
         )
         try:
-            await complete(received, reply, self._gates)
+            await complete(received, reply, self.gates)
         except asyncio.CancelledError:
             if watcher is not None and watcher.done() and not reply.finished:
                 raise ClientGone from None

@@ -44,8 +44,8 @@ SHAPE = Shape(
     system=frozenset(),
 )  # fmt: skip
 
-_PER_MESSAGE = 16
-"""Tokens a chat template may add around one message: more than any published template does."""
+_PER_MESSAGE = 8
+"""Tokens a chat template may add around one message, and once around all: more than published templates do."""
 _PER_TOOLS = 1_000
 """Tokens a provider's own tool preamble may add: more than any documents."""
 
@@ -57,21 +57,18 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     tools = facts.objects(members, "tools")
     texts = collect(members, SHAPE)
     caps = [cap for name in ("max_completion_tokens", "max_tokens") if (cap := facts.count(members, name))]
-    features: list[str] = []
     images = 0
-    whole = False
+    whole = hears = False
     for message in messages:
         for part in facts.parts(message.get("content")):
             kind = part.get("type")
             images += kind == "image_url"
             whole = whole or kind == "file"
-            if kind == "input_audio":
-                features.append("messages.content.input_audio")
-        if isinstance(message.get("audio"), dict):
-            features.append("messages.audio")
+            hears = hears or kind == "input_audio"
+        hears = hears or isinstance(message.get("audio"), dict)
     modalities = members.get("modalities")
-    if members.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities):
-        features.append("audio")
+    speaks = members.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities)
+    features: list[str] = []
     if members.get("prediction") is not None:
         features.append("prediction")
     uses: list[tuple[str, int | None]] = [
@@ -87,13 +84,16 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         wants_usage=facts.flag(facts.mapping(members, "stream_options"), "include_usage"),
         leaves=texts.leaves,
         message_count=len(messages),
+        images=images,
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
             output_cap=max(caps) if caps else None,
             choices=choices,
-            whole_context=whole,
-            images=images,
-            features=tuple(dict.fromkeys(features)),
+            whole_context=whole or hears,
+            features=tuple(features),
+            audio_input=hears,
+            audio_output=speaks,
+            cache_writes=False,
             server_tool_uses=tuple(uses),
             service_tier=facts.text(members, "service_tier", default="") or None,
         ),

@@ -40,7 +40,8 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         wants_usage=True,
         leaves=texts.leaves,
         message_count=len(inputs),
-        estimate=Estimate(input_tokens=text_bytes(texts.leaves) + 8 * len(inputs), output_cap=0, choices=1),
+        images=0,
+        estimate=Estimate(input_tokens=text_bytes(texts.leaves) + 8 * len(inputs), output_cap=0, choices=1, cache_writes=False),
         deterministic=True,
         cache_control=headers.get("x-securellm-cache", ""),
     )

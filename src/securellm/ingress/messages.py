@@ -45,7 +45,7 @@ SHAPE = Shape(
 
 _CLIENT_TOOLS = ("computer_", "bash_", "text_editor_", "memory_")
 """Anthropic-defined tools that the caller itself runs: they cost tokens only."""
-_PER_MESSAGE = 16
+_PER_MESSAGE = 8
 _PER_TOOLS = 1_000
 
 
@@ -78,13 +78,14 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         wants_usage=True,
         leaves=texts.leaves,
         message_count=len(messages),
+        images=images,
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
             output_cap=facts.count(members, "max_tokens"),
             choices=1,
             whole_context=whole,
-            images=images,
             features=tuple(features),
+            cache_writes="cache_control" in document.text,
             server_tool_uses=tuple(uses),
             service_tier=facts.text(members, "service_tier", default="") or None,
         ),

@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 TLS_EXTENSION = "securellm.peer_certificate"
-"""Scope key under which the client's certificate stands, DER, when the connection presented one."""
+"""The ASGI extension under which the client's certificate stands (`der`), when the connection presented one."""
 
 
 class Hardened(HttpToolsProtocol):
@@ -90,7 +90,8 @@ class Hardened(HttpToolsProtocol):
         if b"host" not in self._seen and self.parser.get_http_version() == "1.1":
             raise _Refused(400, "missing_host")
         if self._peer_certificate is not None:
-            self.scope.setdefault("extensions", {})[TLS_EXTENSION] = self._peer_certificate  # type: ignore[typeddict-item]
+            extensions: dict[str, dict[object, object]] = {TLS_EXTENSION: {"der": self._peer_certificate}}
+            self.scope["extensions"] = extensions
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -115,7 +116,7 @@ class Hardened(HttpToolsProtocol):
         self.refused(cause)
         self._head_arrived()
         if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
+            if not self._is_answering():
                 phrase = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}[status]
                 text = b"%d %s: %s\n" % (status, phrase, cause.encode("ascii"))
                 self.transport.write(
@@ -124,6 +125,10 @@ class Hardened(HttpToolsProtocol):
                 )
             # An answer that is under way cannot be followed by another; the connection just ends.
             self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: object = self.cycle
+        return cycle is not None and not self.cycle.response_complete
 
     def _expect_head(self) -> None:
         self._in_head = True
@@ -139,7 +144,7 @@ class Hardened(HttpToolsProtocol):
         self._refuse(408, "request_timeout")
 
 
-class _Refused(httptools.HttpParserError):  # type: ignore[misc]
+class _Refused(httptools.HttpParserError):
     def __init__(self, status: int, cause: str) -> None:
         super().__init__(cause)
         self.status = status

@@ -49,7 +49,7 @@ SHAPE = Shape(
     system=frozenset({"instructions"}),
 )  # fmt: skip
 
-_PER_ITEM = 16
+_PER_ITEM = 8
 _PER_TOOLS = 1_000
 
 
@@ -70,15 +70,14 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     texts = collect(members, SHAPE)
     images = 0
     whole = any(members.get(name) is not None for name in ("previous_response_id", "conversation", "prompt"))
-    features: list[str] = []
+    hears = False
     for item in items:
         whole = whole or item.get("type") == "item_reference"
         for part in [*facts.parts(item.get("content")), *facts.parts(item.get("output"))]:
             kind = part.get("type")
             images += kind == "input_image"
             whole = whole or kind == "input_file"
-            if kind == "input_audio":
-                features.append("input.content.input_audio")
+            hears = hears or kind == "input_audio"
     most = facts.count(members, "max_tool_calls")
     return Request(
         document=document,
@@ -87,13 +86,14 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         wants_usage=True,
         leaves=texts.leaves,
         message_count=max(1, len(items)),
+        images=images,
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if tools else 0),
             output_cap=facts.count(members, "max_output_tokens"),
             choices=1,
-            whole_context=whole,
-            images=images,
-            features=tuple(dict.fromkeys(features)),
+            whole_context=whole or hears,
+            audio_input=hears,
+            cache_writes=False,
             server_tool_uses=tuple(
                 (str(tool.get("type")), most) for tool in tools if tool.get("type") not in ("function", "custom")
             ),

@@ -49,8 +49,9 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
 class Mirror(msgspec.Struct, frozen=True):
     """A member that spells a text again, in pieces or in bytes (log probabilities).
 
-    A piece cannot be mended: when a replacement is made in the text beside it, or in the leaf or fragment that
-    stands at `path` itself, the whole member is to be set to `blank`.
+    A piece cannot be mended. The leaves and fragments whose path begins with `path` are the joined tokens, of which
+    nothing in the document is a span: when a replacement is due in one of them, or in any text of the same
+    document, the whole member is to be set to `blank`.
     """
 
     path: Path
@@ -121,7 +122,7 @@ class ReplyFacts(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """What the assistant says, without reasoning and tool calls."""
     leaves: tuple[Leaf, ...] = ()
-    """Every text to be screened. A leaf that stands at a mirror's path has no string there: see `Mirror`."""
+    """Every text to be screened. A leaf inside a mirror has no string at its path: see `Mirror`."""
     mirrors: tuple[Mirror, ...] = ()
     server_tool_uses: tuple[tuple[str, int], ...] = ()
     """How often the provider ran its own tools, by name."""

@@ -1,20 +1,20 @@
 """What carries a request to a provider: the transport's pool, or the demo's mock inside the process."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Protocol
 
-from securellm.transport.model import OutboundRequest, Timeouts
+from securellm.transport import Headers, OutboundRequest, Timeouts
 
 
 class UpstreamReply(Protocol):
-    """A provider's answer, its body not read yet. Must be closed whichever way it is left."""
+    """A provider's answer, its body not read yet. To be closed whichever way it is left."""
 
     @property
     def status(self) -> int: ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """Lower-case names."""
+    def headers(self) -> Headers:
+        """Names in lower case."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -26,7 +26,7 @@ class UpstreamReply(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give the connection up, or back. Safe to call twice."""
+        """Give the connection up, or back. May be called twice."""
         ...
 
 

@@ -5,9 +5,7 @@ from typing import Annotated
 import msgspec
 
 from securellm.settings import Field, FilePath, Seconds, SecretRef
-
-ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-ID_SHAPE = "up to 64 letters, digits and . _ -, the first a letter or digit"
+from securellm.settings.fields import ID_PATTERN, ID_SHAPE
 
 _LEAST = 0.001
 _DAY = 86_400
@@ -48,7 +46,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """One upstream."""
 
     id: Annotated[str, Field(help="name in routes, records and metrics", pattern=ID_PATTERN, shape=ID_SHAPE)]
-    kind: Annotated[str, Field(help="how it is spoken to: `openai`, `anthropic`, `openai-compatible` …")]
+    kind: Annotated[str, Field(help="how it is spoken to: one of the kinds above")]
     base_url: Annotated[str | None, Field(help="where it is (default: the kind's own, where it has one)")] = None
     credential: Annotated[SecretRef | None, Field(help="where the provider credential is")] = None
     timeouts: Annotated[Timeouts, Field(help="how long one attempt may take")] = msgspec.field(default_factory=Timeouts)

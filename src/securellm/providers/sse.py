@@ -93,6 +93,7 @@ def rewrite(event: SseEvent, data: bytes) -> bytes:
     if b"\r" in data:
         raise ValueError("a carriage return would end the line")
     parts: list[bytes] = []
+    pieces = data.split(b"\n")
     written = False
     for line, ending in _lines_of(event.raw):
         name, prefix = _field(line)
@@ -100,7 +101,9 @@ def rewrite(event: SseEvent, data: bytes) -> bytes:
             parts += (line, ending)
         elif not written:
             written = True
-            parts += (prefix + piece + ending for piece in data.split(b"\n"))
+            if prefix != b"data: " and any(not piece or piece.startswith(b" ") for piece in pieces):
+                prefix = b"data: "  # without its space, the value's own would be taken for it
+            parts += (prefix + piece + ending for piece in pieces)
     return b"".join(parts)
 
 
@@ -133,8 +136,10 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _lines_of(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """Each line and its ending. A lone carriage return is completed: it could meet a line feed of a later line."""
     lines: list[tuple[bytes, bytes]] = []
     for piece in raw.splitlines(keepends=True):
         line = piece.rstrip(b"\r\n")
-        lines.append((line, piece[len(line) :]))
+        ending = piece[len(line) :]
+        lines.append((line, b"\r\n" if ending == b"\r" else ending))
     return lines

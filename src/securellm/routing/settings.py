@@ -1,10 +1,12 @@
-"""Where to: the keys of `route` and `retries` under `[[models]]`."""
+"""Where to: the keys `route` and `retries` of `[[models]]`."""
 
 from typing import Annotated
 
 import msgspec
 
 from securellm.settings import Field
+
+Retries = Annotated[int, Field(help="further attempts, over all routes, after a failure that can pass", ge=0, le=10)]
 
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,11 +21,3 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             shape="1 to 256 printable ASCII characters without spaces",
         ),
     ]
-
-
-class RetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often a model's request is tried again. Embedded in the model's own table."""
-
-    retries: Annotated[
-        int, Field(help="further attempts, over all routes, after a failure that can pass", ge=0, le=10)
-    ] = 2

@@ -69,9 +69,12 @@ class KeyFolder:
     def _read(self, path: Path) -> str:
         check_private(self.path, folder=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             _check(os.fstat(descriptor), path, folder=False)
-            return file.read(4096).decode("ascii", "replace").removesuffix("\n")
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(4096).decode("ascii", "replace").removesuffix("\n")
+        finally:
+            os.close(descriptor)
 
     def _create(self, path: Path, name: str) -> str:
         fresh = self._randomness.token(32).hex()
@@ -105,7 +108,7 @@ def _check(facts: os.stat_result, path: Path, *, folder: bool) -> None:
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(facts.st_mode):
         raise KeyRefused(path, f"is not a {'folder' if folder else 'regular file'}", "remove it, or restore the backup")
     if facts.st_uid not in (os.geteuid(), 0):
-        raise KeyRefused(path, "belongs to another user", f"run: chown $(id -u) {path}")
+        raise KeyRefused(path, "belongs to another user", f"run as its owner, or: chown $(id -u) {path}")
     if facts.st_mode & 0o077:
         mode = "700" if folder else "600"
         raise KeyRefused(path, "others can read it", f"run: chmod {mode} {path}, and replace the key if they may have")

@@ -100,13 +100,16 @@ class _LooseError(Exception):
 def _read(path: Path, *, private: bool) -> str:
     # O_NONBLOCK: opening a pipe must not hang the start.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise ValueError("is not a regular file")
         if private and facts.st_mode & 0o077:
             raise _LooseError
-        content = file.read(LONGEST + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(LONGEST + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > LONGEST:
         raise ValueError(f"holds more than {LONGEST} bytes")
     try:

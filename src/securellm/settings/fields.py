@@ -86,6 +86,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     min_items: int = 0
 
 
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+ID_SHAPE = "up to 64 letters, digits and . _ -, the first a letter or digit"
+"""Of what an operator calls a tenant or provider: it stands in records, metrics and addresses as it is."""
+
+
 class FieldError(ValueError):
     """A value does not fit its key."""
 

@@ -72,6 +72,10 @@ class Complaints:
         """Whether what stands at `path`, or a table around it, could not be read."""
         return any(path[:length] in self._found for length in range(len(path) + 1))
 
+    def within(self, path: Path) -> bool:
+        """Whether something at `path` or inside it could not be read."""
+        return self.broken(path) or any(found[: len(path)] == path for found in self._found)
+
     def all(self) -> tuple[Problem, ...]:
         return tuple(self._found.values())
 

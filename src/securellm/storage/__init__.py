@@ -2,9 +2,17 @@
 
 from securellm.storage.control import ControlStore
 from securellm.storage.datadir import DataDir
-from securellm.storage.errors import DataDirLocked, StorageConflict, StorageDamaged, StorageError, StorageRefused
+from securellm.storage.errors import (
+    DataDirLocked,
+    StorageChanged,
+    StorageConflict,
+    StorageDamaged,
+    StorageError,
+    StorageRefused,
+)
 from securellm.storage.reader import damage, open_readonly
 from securellm.storage.schema import Connection, Operation
+from securellm.storage.wal import lost_frames
 from securellm.storage.writer import GroupCommitWriter
 
 __all__ = [
@@ -14,10 +22,12 @@ __all__ = [
     "DataDirLocked",
     "GroupCommitWriter",
     "Operation",
+    "StorageChanged",
     "StorageConflict",
     "StorageDamaged",
     "StorageError",
     "StorageRefused",
     "damage",
+    "lost_frames",
     "open_readonly",
 ]

@@ -10,17 +10,21 @@ class StorageError(Exception):
         self.remedy = remedy
 
 
-class DataDirLocked(StorageError):
+class DataDirLocked(StorageError):  # noqa: N818 - a refusal to start
     """Another process owns the data directory."""
 
 
-class StorageRefused(StorageError):
+class StorageRefused(StorageError):  # noqa: N818 - a refusal to start
     """The data is whole but not ours to write: another schema, version, log or key."""
 
 
-class StorageDamaged(StorageError):
+class StorageDamaged(StorageError):  # noqa: N818 - the data is at fault, not the program
     """The data cannot be read as what it should be."""
 
 
-class StorageConflict(StorageError):
+class StorageChanged(StorageDamaged):
+    """A file thought idle was written to during the look at it; looking again gives a sound answer."""
+
+
+class StorageConflict(StorageError):  # noqa: N818 - the change is at fault, not the program
     """A write broke a rule of the schema, such as a name that exists already."""

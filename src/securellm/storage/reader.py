@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from securellm.storage.errors import StorageDamaged
+from securellm.storage.errors import StorageChanged, StorageDamaged
 from securellm.storage.schema import (
     JOURNAL_APPLICATION,
     JOURNAL_VERSION,
@@ -17,9 +17,8 @@ from securellm.storage.schema import (
     expected_objects,
     objects,
 )
-from securellm.storage.wal import lost_frames
 
-_HEADER = struct.Struct(">16sHBBBBBBIIIIIIIIIIIII20sII")
+_HEADER = struct.Struct(">16sH6B12I20s2I")
 _REMEDY = "Keep the files as evidence, and restore the directory from a backup."
 
 
@@ -27,25 +26,34 @@ _REMEDY = "Keep the files as evidence, and restore the directory from a backup."
 def open_readonly(path: Path) -> Iterator[Connection]:
     """One consistent view of `path`: of a live database, of one left by a killed process, of a read-only copy.
 
-    Every error of the database or of reading it, also inside the block, becomes `StorageDamaged`.
+    Every error of the database or of reading it, also inside the block, becomes `StorageDamaged`; `StorageChanged`
+    says at the end that a process began to write during the look at an idle file.
     """
     with ExitStack() as stack:
         try:
-            yield _view(path, stack)
+            if not path.is_file():
+                raise StorageDamaged(f"{path} is missing", remedy="Name the right directory, or restore a backup.")
+            before = _stamp(path)
+            connection, still = _view(path, stack)
+            yield connection
+            changed = still and _stamp(path) != before
         except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError) as error:
             raise StorageDamaged(f"{path.name} cannot be read: {error}", remedy=_REMEDY) from error
+        if changed:
+            raise StorageChanged(f"{path.name} was opened for writing meanwhile", remedy="Look again.")
 
 
 def damage(connection: Connection, path: Path, schema: Sequence[str]) -> list[str]:
     """What is wrong with the journal at `path` below the meaning of its rows; empty when nothing is.
 
-    `connection` is a view of `path` made by `open_readonly`. Covers the file header, the write-ahead log, the page
-    structure, the indexes and every object of the schema.
+    `connection` is a view of `path` made by `open_readonly`. Covers the file header, the page structure, the
+    indexes; `lost_frames` covers the write-ahead log. Raises `StorageDamaged` when an object of the schema differs, for
+    then nothing that a query finds means anything.
     """
     wanted, cookie = expected_objects(schema)
-    problems = _header_damage(path, cookie) + lost_frames(_wal(path))
     if objects(connection) != wanted:
-        return [*problems, "the schema is not the one this release writes"]
+        raise StorageDamaged(f"the schema of {path.name} is not the one this release writes", remedy=_REMEDY)
+    problems = _header_damage(path, cookie)
     for pragma, value in (("application_id", JOURNAL_APPLICATION), ("user_version", JOURNAL_VERSION)):
         if connection.execute(f"PRAGMA {pragma}").fetchone() != (value,):
             problems.append(f"{pragma} is not {value}")
@@ -54,20 +62,19 @@ def damage(connection: Connection, path: Path, schema: Sequence[str]) -> list[st
     return problems
 
 
-def _view(path: Path, stack: ExitStack) -> Connection:
-    if not path.is_file():
-        raise StorageDamaged(f"{path} is missing", remedy="Name the right directory, or restore it from a backup.")
+def _view(path: Path, stack: ExitStack) -> tuple[Connection, bool]:
+    """A connection, and whether it trusts the file to lie still."""
     # With no write-ahead log nobody writes, and SQLite must not be allowed to make one: it would stay behind.
     if not _in_use(path):
-        return stack.enter_context(_begin(path, "mode=ro&immutable=1"))
+        return stack.enter_context(_begin(path, "mode=ro&immutable=1")), True
     try:
-        return stack.enter_context(_begin(path, "mode=ro"))
+        return stack.enter_context(_begin(path, "mode=ro")), False
     except sqlite3.OperationalError:
         # A log without its shared memory in a folder that cannot be written: only a copy can be recovered.
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="securellm-")), path.name)
         shutil.copyfile(path, copy)
         shutil.copyfile(_wal(path), _wal(copy))
-        return stack.enter_context(_begin(copy, "mode=ro"))
+        return stack.enter_context(_begin(copy, "mode=ro")), False
 
 
 @contextmanager
@@ -92,6 +99,11 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 def _in_use(path: Path) -> bool:
     wal = _wal(path)
     return wal.exists() and (wal.stat().st_size > 0 or path.with_name(path.name + "-shm").exists())
@@ -106,7 +118,7 @@ def _header_damage(path: Path, cookie: int) -> list[str]:
     (
         magic, page_size, write_form, read_form, reserved, most, least, leaf, changes, pages, _, _, schema_cookie,
         schema_form, cache, largest_root, encoding, version, vacuum, application, zeros, valid_for, library,
-    ) = _unpack(raw)  # fmt: skip
+    ) = _HEADER.unpack(raw)  # fmt: skip
     expected = {
         "magic": (magic, b"SQLite format 3\0"),
         "page size": (page_size, PAGE_SIZE),

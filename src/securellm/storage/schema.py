@@ -42,9 +42,7 @@ def connect(path: Path) -> Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
-def prepare(
-    connection: Connection, statements: Sequence[str], *, application: int, version: int, path: Path
-) -> None:
+def prepare(connection: Connection, statements: Sequence[str], *, application: int, version: int, path: Path) -> None:
     """Set the connection's profile; make the schema in an empty file, else demand exactly that schema.
 
     Raises `StorageRefused` when the file is somebody else's or of another version.

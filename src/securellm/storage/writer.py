@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -174,11 +175,10 @@ class GroupCommitWriter:
             self.failure = f"the journal failed: {type(error).__name__} {detail}".rstrip()
             waiting = [*batch, *self._queue]
             self._queue.clear()
-        try:
+        # Where this fails too, closing the connection rolls back.
+        with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            pass  # The failure is recorded; closing the connection rolls back as well.
         self._wake(waiting, error)
 
     def _wake(self, batch: "list[_Submission]", error: Exception | None) -> None:
@@ -191,10 +191,9 @@ class GroupCommitWriter:
             else:
                 waiter.set_exception(error if isinstance(error, StorageError) else self._unavailable(self.failure))
         if futures and self._loop is not None:
-            try:
+            # A closed loop took its waiters with it; the records stand.
+            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._resolve, futures, error)
-            except RuntimeError:
-                pass  # The loop is gone and its waiters with it; the records stand.
 
     def _resolve(self, futures: list[asyncio.Future[None]], error: Exception | None) -> None:
         for future in futures:

@@ -77,7 +77,6 @@ class Connection(asyncio.Protocol):
         self._first_byte_at = now + timeouts.first_byte
         self._idle = timeouts.idle
         self._total_at = total_at
-        self._park_until = math.inf
         self._watch(min(self._first_byte_at, total_at))
         try:
             await self._write(self._transport, head, body, reply=reply)

@@ -1,6 +1,7 @@
 """Kept-alive connections to one provider, the most recently used first."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections import deque
@@ -266,6 +267,8 @@ def _reason(error: OSError) -> str:
         return f"the TLS handshake failed: {error.reason}"
     if isinstance(error, socket.gaierror):
         return "the provider's name was not resolved"
-    if isinstance(error, ConnectionRefusedError):
+    # asyncio folds the refusals of several addresses into one OSError without a number.
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return "the connection was refused"
-    return f"the connection failed: {error.strerror or type(error).__name__}"
+    # The message itself may name addresses inside the operator's network.
+    return f"the connection failed: {errno.errorcode.get(error.errno or 0, type(error).__name__)}"

@@ -34,10 +34,12 @@ class Tunnel(asyncio.Protocol):
         if not end:
             if len(self._head) > _MAX_HEAD:
                 self._refuse("the proxy's answer is too large")
-        elif status is None or after:
+        elif status is None:
             self._refuse("the proxy's answer is malformed")
         elif not status[1].startswith(b"2"):
             self._refuse(f"the proxy refused the tunnel with status {status[1].decode('ascii')}")
+        elif after:
+            self._refuse("the proxy's answer is malformed")  # the provider speaks only when spoken to
         else:
             self._transport.pause_reading()
             self.opened.set_result(None)

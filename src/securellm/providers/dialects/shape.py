@@ -57,6 +57,8 @@ class Members(msgspec.Struct, frozen=True):
 
 Shape = Union[Mark, Each, Members]  # noqa: UP007 - the name is used before its parts are defined
 
+_SILENT = frozenset({type(None), bool})
+_FIGURES = frozenset({int, float})
 _NO_MEMBERS: Mapping[str, Shape] = MappingProxyType({})
 _NO_BLANK: list[Value] = []
 
@@ -131,14 +133,18 @@ class _Search:
             below = known.get(name)
             if below is None:
                 below = other
-                if not (other is Mark.NUMERIC and _is_name(name)):
+                if not ((other is Mark.NUMERIC or other is Mark.OPAQUE) and _is_name(name)):
                     self.leaves.append(Leaf((*path, name), name, Role.ASSISTANT, Kind.KEY))
-            if child is not None and child is not True and child is not False:
-                self.walk(child, below, (*path, name))
+            kind = type(child)
+            if kind in _SILENT or (below is Mark.NUMERIC and kind in _FIGURES):
+                continue
+            if below is Mark.OPAQUE and kind is str and _is_name(str(child)):
+                continue
+            self.walk(child, below, (*path, name))
 
     def _array(self, elements: list[Value], shape: Shape, path: Path) -> None:
         below = shape.shape if isinstance(shape, Each) else _inherited(shape)
-        if (below is Mark.ENCODED or below is Mark.NUMERIC) and set(map(type, elements)) <= {int, float}:
+        if (below is Mark.ENCODED or below is Mark.NUMERIC) and _FIGURES.issuperset(map(type, elements)):
             return
         for index, element in enumerate(elements):
             self.walk(element, below, (*path, index))
@@ -154,15 +160,34 @@ class _Search:
         if not value:
             return
         self.mirrors.append(Mirror(path, _NO_BLANK if isinstance(value, list) else None))
-        for row, text in enumerate(_spelled(value)):
-            if text:
-                self.pieces.append(len(self.leaves))
-                self.leaves.append(Leaf((*path, row), text, Role.ASSISTANT))
+        rows: dict[Path, list[str]] = {}
+        _spell(value, (), rows)
+        for row, texts in rows.items():
+            self.pieces.append(len(self.leaves))
+            self.leaves.append(Leaf((*path, *row), "".join(texts), Role.ASSISTANT))
 
 
 def _inherited(shape: Shape) -> Mark:
     """What stands inside a place that was not declared to be an object or array."""
     return shape if isinstance(shape, Mark) else Mark.TEXT
+
+
+def _spell(value: Value, row: Path, rows: dict[Path, list[str]]) -> None:
+    """Join the tokens of log probabilities: those chosen in one row, the nth alternatives in a row each."""
+    if isinstance(value, str):
+        rows.setdefault(row, []).append(value)
+    elif isinstance(value, list):
+        for element in value:
+            _spell(element, row, rows)
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            if name == "top_logprobs" and isinstance(child, list):
+                for rank, alternative in enumerate(child, 1):
+                    _spell(alternative, (*row, rank), rows)
+            elif name == "token":
+                _spell(child, row, rows)
+            elif name not in {"bytes", "logprob"}:
+                _spell(child, (*row, name), rows)
 
 
 def _is_name(text: str) -> bool:

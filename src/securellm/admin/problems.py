@@ -1,0 +1,122 @@
+"""Errors as RFC 9457 problems: every answer of the admin API that is not a success has this shape."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.telemetry.logs import logger
+
+_log = logger("admin")
+
+_LONGEST_NAME = 64
+_BY_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one member of the request; never its value."""
+
+    field: str
+    reason: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["type", "title", "status", "detail", "code", "remedy"]})
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; what programs switch on.")
+    remedy: str
+    request_id: str
+    param: str | None = None
+    errors: list[FieldProblem] | None = None
+
+
+class ProblemResponse(JSONResponse):
+    media_type = "application/problem+json"
+
+
+def problem(
+    error: GatewayError,
+    *,
+    request_id: str,
+    status: int | None = None,
+    errors: Sequence[FieldProblem] = (),
+    allow: str | None = None,
+) -> ProblemResponse:
+    """The answer to `error`."""
+    code = error.code
+    shown = status if status is not None else error.status
+    body = Problem(
+        type=f"urn:securellm-bridge:error:{code.value}",
+        title=code.value.replace("_", " ").capitalize(),
+        status=shown,
+        detail=error.reason,
+        code=code.value,
+        remedy=error.remedy,
+        request_id=request_id,
+        param=error.param,
+        errors=list(errors) or None,
+    )
+    headers: dict[str, str] = {}
+    if shown == 401:
+        headers["www-authenticate"] = 'Bearer realm="admin"'
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if allow is not None:
+        headers["allow"] = allow
+    return ProblemResponse(body.model_dump(exclude_none=True), status_code=shown, headers=headers)
+
+
+async def answer_gateway_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, GatewayError)
+    return problem(error, request_id=request.state.request_id)
+
+
+async def answer_http_error(request: Request, error: Exception) -> ProblemResponse:
+    """What the router itself refuses: unknown paths, wrong methods."""
+    assert isinstance(error, HTTPException)
+    code = _BY_STATUS.get(error.status_code, Code.INVALID_REQUEST)
+    reasons = {
+        Code.NOT_FOUND: "nothing is served at this path",
+        Code.METHOD_NOT_ALLOWED: "this path does not take this method",
+    }
+    return problem(
+        Refusal(code, reasons.get(code, "the request cannot be read")),
+        request_id=request.state.request_id,
+        status=error.status_code,
+        allow=(error.headers or {}).get("Allow"),
+    )
+
+
+async def answer_validation_error(request: Request, error: Exception) -> ProblemResponse:
+    """What does not fit the schema. Values are never repeated; they may be secrets in the wrong place."""
+    assert isinstance(error, RequestValidationError)
+    errors = [_field_problem(item) for item in error.errors()]
+    refusal = Refusal(
+        Code.INVALID_REQUEST, f"{len(errors)} member(s) of the request are not valid", param=errors[0].field
+    )
+    return problem(refusal, request_id=request.state.request_id, status=422, errors=errors)
+
+
+async def answer_unexpected(request: Request, error: Exception) -> ProblemResponse:
+    """A defect. The server logs it; the caller learns only that it happened."""
+    _log.error("unexpected", request_id=request.state.request_id, error=type(error).__name__)
+    return problem(
+        Fault(Code.INTERNAL, "an unexpected error stopped this request"), request_id=request.state.request_id
+    )
+
+
+def _field_problem(item: Any) -> FieldProblem:
+    place = ".".join(str(step)[:_LONGEST_NAME] for step in item["loc"][1:]) or str(item["loc"][0])
+    return FieldProblem(field=place, reason=str(item["msg"]))

@@ -1,0 +1,45 @@
+"""What happened: an append-only, hash-chained, signed log of every request, refusal and administrative act."""
+
+from securellm.audit.export import export, tail
+from securellm.audit.log import SCHEMA, AuditLog
+from securellm.audit.model import (
+    Attempt,
+    Boot,
+    ConfigChange,
+    Denied,
+    DeniedAggregate,
+    FindingCount,
+    Intent,
+    KeyChange,
+    Outcome,
+    OutcomeStatus,
+    Record,
+    RecordType,
+    record_schema,
+)
+from securellm.audit.note import public_key
+from securellm.audit.verify import Observer, Report, verify
+
+__all__ = [
+    "SCHEMA",
+    "Attempt",
+    "AuditLog",
+    "Boot",
+    "ConfigChange",
+    "Denied",
+    "DeniedAggregate",
+    "FindingCount",
+    "Intent",
+    "KeyChange",
+    "Observer",
+    "Outcome",
+    "OutcomeStatus",
+    "Record",
+    "RecordType",
+    "Report",
+    "export",
+    "public_key",
+    "record_schema",
+    "tail",
+    "verify",
+]

@@ -1,0 +1,292 @@
+"""The records of the log: one noun for each thing that can happen, and the JSON Schema that readers rely on.
+
+Amounts are nano-units of `currency`, durations are microseconds; there are no floats. Money and identity of a request
+stand in its INTENT; later records of the request carry its `request_id`.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from securellm.core.canonical import Canonical
+from securellm.core.errors import Code
+from securellm.core.surfaces import Surface
+from securellm.core.usage import Usage
+
+VERSION = 1
+"""Of the entry's shape; a reader refuses versions it does not know."""
+
+GENESIS = "0" * 64
+"""What the first entry names as its predecessor."""
+
+_LONGEST_TEXT = 512
+_LONGEST_LIST = 128
+
+
+class RecordType(StrEnum):
+    BOOT = "BOOT"
+    CONFIG = "CONFIG"
+    KEY = "KEY"
+    INTENT = "INTENT"
+    ATTEMPT = "ATTEMPT"
+    OUTCOME = "OUTCOME"
+    DENY = "DENY"
+
+
+class OutcomeStatus(StrEnum):
+    OK = "ok"
+    CACHED = "cached"
+    REFUSED = "refused"
+    FAILED = "failed"
+    TRUNCATED = "truncated"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UNKNOWN = "unknown"
+
+
+class FindingCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a guard rule found something, and what was done; never what it found."""
+
+    type: str
+    rule: str
+    action: str
+    count: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every noun below is. Text from callers may stand in any field: `fields` makes it safe to write."""
+
+    @property
+    def type(self) -> RecordType:
+        return RecordType(str(self.__struct_config__.tag))
+
+    @property
+    def event(self) -> str | None:
+        """The name under which log collectors know this record, where it has one."""
+        return None
+
+    def fields(self) -> dict[str, Canonical]:
+        """The record's members, `type` and `event` included: long text clipped, lone surrogates replaced."""
+        members: dict[str, Any] = msgspec.to_builtins(self)
+        for name, value in members.items():
+            members[name] = _writable(value)
+        if self.event is not None:
+            members["event"] = self.event
+        return members
+
+
+class Boot(Record, frozen=True, kw_only=True, tag="BOOT"):
+    """A process began to write: the first record of each epoch."""
+
+    version: str
+    config_digest: str
+    snapshot: str
+
+
+class ConfigChange(Record, frozen=True, kw_only=True, tag="CONFIG"):
+    """The configuration was read again and replaced."""
+
+    actor: str
+    config_digest: str
+    snapshot: str
+
+
+class KeyChange(Record, frozen=True, kw_only=True, tag="KEY"):
+    """An operator created or revoked a virtual key."""
+
+    action: Literal["create", "revoke"]
+    key_id: str
+    tenant: str
+    actor: str
+
+
+class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
+    """A request passed every gate and is about to cost something: the reservation."""
+
+    request_id: str
+    trace_id: str
+    tenant: str
+    key_id: str
+    principal: str
+    surface: Surface
+    model: str
+    provider: str
+    upstream_model: str
+    route: tuple[str, ...]
+    """Every attempt the plan allows, in order, as `provider/model`."""
+    stream: bool
+    message_count: int
+    client_ip: str | None
+    policy_version: str
+    price_version: str
+    guard_version: str
+    decision_ids: tuple[str, ...] = ()
+    findings: tuple[FindingCount, ...] = ()
+    changes: tuple[str, ...] = ()
+    """What the gateway changed in the request, by the names of a closed list."""
+    output_cap: int | None
+    period: str
+    """The UTC month the money belongs to, such as `2026-11`."""
+    currency: str
+    hold: int
+    cache: Literal["miss", "bypass"]
+
+    @property
+    def event(self) -> str:
+        return "request_received"
+
+
+class Attempt(Record, frozen=True, kw_only=True, tag="ATTEMPT"):
+    """A former attempt failed and another is about to cost something."""
+
+    request_id: str
+    number: int
+    """Counted from 1; an ATTEMPT record is made for the second and later ones."""
+    provider: str
+    upstream_model: str
+    reason: Code
+    presumed: int
+    """What of the former hold stays presumed spent."""
+    hold: int
+
+
+class Outcome(Record, frozen=True, kw_only=True, tag="OUTCOME"):
+    """A request with an INTENT ended, or was found unfinished at start (`unknown`)."""
+
+    request_id: str
+    status: OutcomeStatus
+    http_status: int | None = None
+    code: Code | None = None
+    reason: str | None = None
+    """Free of content and secrets."""
+    provider: str | None = None
+    model_served: str | None = None
+    finish: str | None = None
+    attempts: int
+    usage: Usage = Usage()
+    settled: int
+    presumed: int
+    cost_known: bool
+    duration_us: int | None = None
+    first_byte_us: int | None = None
+    findings: tuple[FindingCount, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def event(self) -> str:
+        delivered = self.status in (OutcomeStatus.OK, OutcomeStatus.CACHED)
+        return "response_sent" if delivered else "request_failed"
+
+    def fields(self) -> dict[str, Canonical]:
+        members = super().fields()
+        members["prompt_tokens"] = self.usage.prompt_tokens
+        members["completion_tokens"] = self.usage.completion_tokens
+        members["total_tokens"] = self.usage.total_tokens
+        return members
+
+
+class Denied(Record, frozen=True, kw_only=True, tag="DENY"):
+    """A gate refused a request before it could cost anything."""
+
+    request_id: str
+    trace_id: str | None = None
+    tenant: str | None = None
+    key_id: str | None = None
+    principal: str | None = None
+    surface: Surface
+    model: str | None = None
+    code: Code
+    reason: str
+    decision_id: str | None = None
+    client_ip: str | None
+    findings: tuple[FindingCount, ...] = ()
+
+    @property
+    def event(self) -> str:
+        return "denied"
+
+
+class DeniedAggregate(Record, frozen=True, kw_only=True, tag="DENY"):
+    """Unauthenticated refusals of one second, one cause and one network."""
+
+    count: int
+    network: str
+    code: Code
+
+    @property
+    def event(self) -> str:
+        return "denied"
+
+
+RECORDS: tuple[type[Record], ...] = (
+    Boot,
+    ConfigChange,
+    KeyChange,
+    Intent,
+    Attempt,
+    Outcome,
+    Denied,
+    DeniedAggregate,
+)
+
+ENVELOPE: Mapping[str, Mapping[str, object]] = {
+    "v": {"const": VERSION},
+    "seq": {"type": "integer", "minimum": 1, "description": "The position in the log, from 1, without gaps."},
+    "prev": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "SHA-256 of the previous entry's bytes; zeros in the first.",
+    },
+    "at": {"type": "integer", "description": "Microseconds since the Unix epoch (UTC)."},
+    "writer": {"type": "string", "description": "The name of the process that wrote the entry."},
+    "epoch": {"type": "integer", "minimum": 1, "description": "Rises each time the log is opened for writing."},
+}
+"""What the log itself adds to every record."""
+
+_DERIVED: Mapping[type[Record], Mapping[str, Mapping[str, object]]] = {
+    Intent: {"event": {"const": "request_received"}},
+    Outcome: {
+        "event": {"enum": ["response_sent", "request_failed"]},
+        "prompt_tokens": {"type": "integer"},
+        "completion_tokens": {"type": "integer"},
+        "total_tokens": {"type": "integer"},
+    },
+    Denied: {"event": {"const": "denied"}},
+    DeniedAggregate: {"event": {"const": "denied"}},
+}
+
+
+def record_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one exported line; published as docs/reference/audit-records.schema.json."""
+    shapes, definitions = msgspec.json.schema_components(RECORDS, ref_template="#/$defs/{name}")
+    for shape, record in zip(shapes, RECORDS, strict=True):
+        definition = definitions[str(shape["$ref"]).rpartition("/")[2]]
+        definition["properties"] |= {**ENVELOPE, **_DERIVED.get(record, {})}
+    for definition in definitions.values():
+        for member in definition.get("properties", {}).values():
+            member.pop("default", None)
+        if "properties" in definition:
+            definition["required"] = sorted(definition["properties"])
+            definition["additionalProperties"] = False
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Audit record of SecureLLM Bridge",
+        "description": "One line of `securellm audit export`. Amounts are nano-units of the currency.",
+        "oneOf": list(shapes),
+        "$defs": definitions,
+    }
+
+
+T = TypeVar("T")
+
+
+def _writable(value: T) -> Any:
+    if isinstance(value, str):
+        text = value if len(value) <= _LONGEST_TEXT else value[: _LONGEST_TEXT - 1] + "…"
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list | tuple):
+        return [_writable(item) for item in value[:_LONGEST_LIST]]
+    if isinstance(value, dict):
+        return {name: _writable(item) for name, item in value.items()}
+    return value

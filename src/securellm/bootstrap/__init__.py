@@ -1,0 +1,1 @@
+"""What is wired to what: the config tree, the composition root, the ASGI apps and their lifespan."""

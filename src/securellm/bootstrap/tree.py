@@ -1,0 +1,172 @@
+"""The whole configuration: every slice's keys put together in one tree."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from securellm.cache.settings import CacheSettings, ModelCache
+from securellm.finops.settings import BudgetSettings, FinopsSettings, PriceSettings
+from securellm.guard.model import GuardMode
+from securellm.identity.settings import KeySettings, TenantSettings
+from securellm.limits.settings import ProviderLimits, TenantLimits
+from securellm.providers.settings import ProviderSettings, RouteTimeouts, Timeouts
+from securellm.routing.settings import Retries, RouteSettings
+from securellm.settings import Bytes, Field, FilePath, Listen, Seconds, SecretRef
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The certificate both listeners show."""
+
+    cert: Annotated[FilePath, Field(help="PEM file of the certificate and its chain")]
+    key: Annotated[FilePath, Field(help="PEM file of its unencrypted key")]
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The listeners and what they bear. Read at start only."""
+
+    listen: Annotated[Listen, Field(help="where clients connect")] = Listen("127.0.0.1", 8080)
+    admin_listen: Annotated[
+        Listen | None, Field(help="where operators connect: health, metrics, `/admin/v1` (default: nowhere)")
+    ] = None
+    tls: Annotated[Tls | None, Field(help="serve TLS on both listeners")] = None
+    insecure: Annotated[bool, Field(help="allow a listener without TLS that other machines can reach")] = False
+    max_body: Annotated[Bytes, Field(help="largest request body, after inflation", ge=1024, le=1 << 30)] = Bytes(
+        10 << 20
+    )
+    max_headers: Annotated[Bytes, Field(help="largest request head", ge=1024, le=1 << 20)] = Bytes(64 << 10)
+    max_depth: Annotated[int, Field(help="deepest nesting of a JSON body", ge=1, le=256)] = 64
+    request_timeout: Annotated[Seconds, Field(help="from a request's first byte to its last", ge=0.001, le=3600)] = (
+        Seconds(30.0)
+    )
+    gate_timeout: Annotated[
+        Seconds, Field(help="longest time for one gate, beyond which the request is refused", ge=0.001, le=600)
+    ] = Seconds(10.0)
+    heartbeat: Annotated[Seconds, Field(help="longest silence of a stream to a client", ge=0.1, le=15)] = Seconds(10.0)
+    drain: Annotated[
+        Seconds, Field(help="time that requests in flight have to end after a stop was asked for", ge=0, le=3600)
+    ] = Seconds(30.0)
+    stale_policy_fence: Annotated[
+        Seconds, Field(help="age of the last confirmed policy at which everything is refused", ge=1, le=86400)
+    ] = Seconds(60.0)
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where records and state are kept. Read at start only."""
+
+    url: Annotated[
+        str,
+        Field(help="`sqlite:///folder` beside this file, `sqlite:////folder` absolute: a folder of SQLite files"),
+    ] = "sqlite:///var/securellm"
+
+
+class Security(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway's own secrets. Each one left out is a file under `keys/` in the data folder, made at first start."""
+
+    pepper: Annotated[SecretRef | None, Field(help="key under which virtual keys are hashed: 64 hex digits")] = None
+    admin_token: Annotated[SecretRef | None, Field(help="bearer token of the admin listener")] = None
+    audit_key: Annotated[SecretRef | None, Field(help="Ed25519 seed that signs audit checkpoints: 64 hex digits")] = (
+        None
+    )
+
+
+class Default(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is meant where a caller or an operator names nothing."""
+
+    provider: Annotated[str | None, Field(help="id of a declared provider (default: the first)")] = None
+    model: Annotated[str | None, Field(help="name of a declared model (default: the first)")] = None
+
+
+class Provider(ProviderSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One upstream. What is not declared here is never spoken to."""
+
+    limits: Annotated[
+        ProviderLimits | None, Field(help="what we send it at most (default: the kind's, where it has one)")
+    ] = None
+
+
+class Route(RouteSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place a model may be served from; they are tried in order."""
+
+    timeouts: Annotated[RouteTimeouts | None, Field(help="this route's own timeouts over its provider's")] = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of the allow-list: a name that clients use and the ordered plan behind it."""
+
+    name: Annotated[
+        str,
+        Field(
+            help="name clients use",
+            pattern=r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}",
+            shape="up to 128 letters, digits and . _ : / @ + -, the first a letter or digit",
+        ),
+    ]
+    route: Annotated[tuple[Route, ...], Field(help="places it is served from, in order", min_items=1)]
+    retries: Retries = 2
+    price: Annotated[PriceSettings | None, Field(help="overlay of the price book")] = None
+    default_max_output: Annotated[
+        int, Field(help="output cap set where a caller under a hard budget sets none, in tokens", ge=1)
+    ] = 4096
+    context_window: Annotated[
+        int | None, Field(help="tokens it takes in at most (default: the price book's figure, where it has one)", ge=1)
+    ] = None
+    max_image_tokens: Annotated[int | None, Field(help="tokens that one image can cost at most", ge=1)] = None
+    cache: Annotated[ModelCache | None, Field(help="this model's own cache rules")] = None
+
+
+class Tenant(TenantSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tenant: whose money, limits, cache and records these are."""
+
+    budget: Annotated[BudgetSettings | None, Field(help="what it may spend (default: no limit)")] = None
+    limits: Annotated[TenantLimits, Field(help="how fast it may ask")] = msgspec.field(default_factory=TenantLimits)
+    guard: Annotated[GuardMode, Field(help="how strict screening is")] = GuardMode.STANDARD
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Logs on standard error; never content."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Field(help="least severity that is written")] = (
+        "info"
+    )
+    format: Annotated[Literal["json", "console"], Field(help="one JSON object a line, or text for a person")] = "json"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The configuration file."""
+
+    mode: Annotated[
+        Literal["production", "demo", "test"],
+        Field(help="`demo` and `test` alone allow a kind that only pretends to be a provider"),
+    ] = "production"
+    server: Annotated[Server, Field(help="listeners and limits")] = msgspec.field(default_factory=Server)
+    storage: Annotated[Storage, Field(help="where records and state are kept")] = msgspec.field(default_factory=Storage)
+    security: Annotated[Security, Field(help="the gateway's own secrets")] = msgspec.field(default_factory=Security)
+    default: Annotated[Default, Field(help="default provider and model")] = msgspec.field(default_factory=Default)
+    providers: Annotated[tuple[Provider, ...], Field(help="at least one `[[providers]]`", min_items=1)]
+    models: Annotated[tuple[Model, ...], Field(help="at least one `[[models]]`: the allow-list", min_items=1)]
+    tenants: Annotated[tuple[Tenant, ...], Field(help="tenants declared in the file")] = ()
+    keys: Annotated[tuple[KeySettings, ...], Field(help="virtual keys declared in the file")] = ()
+    cache: Annotated[CacheSettings, Field(help="the exact cache")] = msgspec.field(default_factory=CacheSettings)
+    finops: Annotated[FinopsSettings, Field(help="reservations")] = msgspec.field(default_factory=FinopsSettings)
+    log: Annotated[Log, Field(help="logs")] = msgspec.field(default_factory=Log)
+
+    @property
+    def default_provider(self) -> str:
+        """The id of the one default provider."""
+        return self.default.provider or self.providers[0].id
+
+    @property
+    def default_model(self) -> str:
+        """The name of the one default model."""
+        return self.default.model or self.models[0].name
+
+    def models_of(self, tenant: TenantSettings) -> tuple[str, ...]:
+        """The names of the models `tenant` may use."""
+        return tuple(model.name for model in self.models) if tenant.models is None else tenant.models
+
+    def timeouts_of(self, route: Route) -> Timeouts:
+        """The four timeouts of one route. Raises KeyError when its provider is not declared."""
+        for provider in self.providers:
+            if provider.id == route.provider:
+                return provider.timeouts if route.timeouts is None else route.timeouts.over(provider.timeouts)
+        raise KeyError(route.provider)

@@ -1,0 +1,78 @@
+"""`securellm audit`: check, read and take out the audit log of a data folder, in use or not."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from securellm.audit import export, tail, verify
+from securellm.bootstrap.wiring import JOURNAL_SCHEMA
+from securellm.cli.exits import Exit
+from securellm.cli.places import data_dir_or_exit, place_options
+from securellm.cli.running import refuse
+from securellm.finops import LedgerReplay
+from securellm.storage import DataDir, StorageError
+
+
+@click.group("audit")
+def command() -> None:
+    """Verify, read and export the audit log."""
+
+
+@command.command("verify")
+@place_options
+@click.option("--vkey", help="The verifier key to trust, from outside the log (default: the log's own).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None, as_json: bool) -> None:
+    """Exit 0 when every stored byte is what was written, 8 when one is not."""
+    path = DataDir(data_dir_or_exit(config, data_dir)).audit
+    report = verify(path, schema=JOURNAL_SCHEMA, observers=(LedgerReplay(),), vkey=vkey)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "intact": report.intact,
+                    "records": report.records,
+                    "checkpoints": report.checkpoints,
+                    "problems": list(report.problems),
+                }
+            )
+        )
+    elif report.intact:
+        click.echo(f"intact: {report.records} records, {report.checkpoints} checkpoints")
+    else:
+        click.echo(f"TAMPERED: {path}", err=True)
+        for problem in report.problems:
+            click.echo(f"  {problem}", err=True)
+    raise SystemExit(Exit.OK if report.intact else Exit.TAMPERED)
+
+
+@command.command("tail")
+@place_options
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
+def tail_command(config: Path | None, data_dir: Path | None, count: int) -> None:
+    """Print the newest records as JSON lines, oldest first."""
+    path = DataDir(data_dir_or_exit(config, data_dir)).audit
+    _print(tail(path, count))
+
+
+@command.command("export")
+@place_options
+def export_command(config: Path | None, data_dir: Path | None) -> None:
+    """Print every record as one JSON line: exactly the bytes that were hashed."""
+    path = DataDir(data_dir_or_exit(config, data_dir)).audit
+    _print(export(path))
+
+
+def _print(lines: Iterable[bytes]) -> None:
+    try:
+        for line in lines:
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    except StorageError as error:
+        refuse(error.reason, error.remedy)
+    except BrokenPipeError:
+        # Whoever read us has read enough.
+        sys.stderr.close()

@@ -1,0 +1,178 @@
+"""`securellm key`: create, list and revoke virtual keys of a data folder."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from securellm.bootstrap.desk import AdminRefused, ask_running, direct_desk
+from securellm.bootstrap.wiring import Keys, open_keys, stored_keys
+from securellm.cli.exits import Exit
+from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
+from securellm.cli.running import refuse
+from securellm.core.clock import SystemClock
+from securellm.core.errors import Code, Refusal
+from securellm.core.randomness import SystemRandomness
+from securellm.core.surfaces import Surface
+from securellm.identity import PepperMismatch, VirtualKey
+from securellm.secrets import KeyRefused, SecretUnavailable
+from securellm.storage import DataDir, DataDirLocked, StorageError
+
+
+@click.group("key")
+def command() -> None:
+    """Create, list and revoke virtual keys."""
+
+
+@command.command("create")
+@place_options
+@click.option("--tenant", required=True, help="The tenant it belongs to.")
+@click.option("--name", default="", help="What people call it.")
+@click.option("--model", "models", multiple=True, required=True, help='A model it may use; "*" is all of the tenant\'s.')
+@click.option("--surface", "surfaces", multiple=True, type=click.Choice([s.value for s in Surface]), help="Default: all.")
+@click.option("--expires", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]), help="UTC; default: never.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create(
+    config: Path | None,
+    data_dir: Path | None,
+    tenant: str,
+    name: str,
+    models: tuple[str, ...],
+    surfaces: tuple[str, ...],
+    expires: datetime | None,
+    as_json: bool,
+) -> None:
+    """Issue a key. Its token is printed now and never again."""
+    moment = None if expires is None else expires.replace(tzinfo=UTC)
+    body: dict[str, Any] = {"tenant": tenant, "name": name, "models": list(models), "surfaces": list(surfaces)}
+    if moment is not None:
+        body["expires_at"] = moment.isoformat().replace("+00:00", "Z")
+    data, keys = _open(config, data_dir)
+
+    def offline() -> dict[str, Any]:
+        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+            issued = desk.create(
+                tenant=tenant,
+                name=name,
+                models=models,
+                surfaces=tuple(Surface(surface) for surface in surfaces),
+                expires_us=None if moment is None else int(moment.timestamp() * 1_000_000),
+            )
+        return {**shown(issued.key), "token": issued.token}
+
+    answer = _do(offline, data, keys, "POST", "/admin/v1/keys", body)
+    click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
+
+
+@command.command("list")
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
+    """Print every key: id, tenant, recognition prefix, state. Never a token."""
+    data, keys = _open(config, data_dir)
+
+    def offline() -> dict[str, Any]:
+        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+            return {"keys": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
+
+    def online() -> dict[str, Any]:
+        found: list[Any] = []
+        path = "/admin/v1/keys?limit=100"
+        while True:
+            page = ask_running(data, keys.admin_token, "GET", path)
+            found += page["keys"]
+            if not page.get("next_cursor"):
+                return {"keys": found}
+            path = f"/admin/v1/keys?limit=100&cursor={page['next_cursor']}"
+
+    answer = _try(offline, online)
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for key in answer["keys"]:
+        state = "revoked" if key.get("revoked_at") else "active"
+        click.echo(f"{key['id']}  {key['tenant']}  {key['prefix']}…  {state}  {','.join(key['models'])}")
+
+
+@command.command("revoke")
+@place_options
+@click.argument("key_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def revoke(config: Path | None, data_dir: Path | None, key_id: str, as_json: bool) -> None:
+    """Refuse a key from now on."""
+    data, keys = _open(config, data_dir)
+
+    def offline() -> dict[str, Any]:
+        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+            return shown(desk.revoke(key_id))
+
+    answer = _do(offline, data, keys, "POST", f"/admin/v1/keys/{key_id}/revoke", None)
+    click.echo(json.dumps(answer) if as_json else f"{key_id} revoked")
+
+
+def shown(key: VirtualKey) -> dict[str, Any]:
+    """A key as commands print it: what the admin API answers."""
+    return {
+        "id": key.id,
+        "tenant": key.tenant,
+        "name": key.name,
+        "prefix": key.prefix,
+        "models": list(key.models),
+        "surfaces": [surface.value for surface in key.surfaces],
+        "created_at": _moment(key.created_us),
+        "expires_at": _moment(key.expires_us),
+        "revoked_at": _moment(key.revoked_us),
+        "managed_by": key.managed_by,
+    }
+
+
+def _moment(us: int | None) -> str | None:
+    return None if us is None else datetime.fromtimestamp(us / 1_000_000, tz=UTC).isoformat().replace("+00:00", "Z")
+
+
+def _open(config: Path | None, data_dir: Path | None) -> tuple[DataDir, Keys]:
+    try:
+        if config is not None and data_dir is None:
+            loaded = config_or_exit(config)
+            data = DataDir(loaded.data_dir)
+            return data, open_keys(loaded, data, SystemRandomness())
+        data = DataDir(data_dir_or_exit(config, data_dir))
+        return data, stored_keys(data, SystemRandomness())
+    except KeyRefused as error:
+        refuse(f"{error.path} {error.reason}", error.remedy)
+    except SecretUnavailable as error:
+        refuse(str(error), error.remedy)
+
+
+def _do(
+    offline: Callable[[], dict[str, Any]],
+    data: DataDir,
+    keys: Keys,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+) -> dict[str, Any]:
+    return _try(offline, lambda: ask_running(data, keys.admin_token, method, path, body))
+
+
+def _try(offline: Callable[[], dict[str, Any]], online: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        try:
+            return offline()
+        except DataDirLocked:
+            return online()
+    except AdminRefused as error:
+        if error.missing:
+            click.echo(error.reason, err=True)
+            raise SystemExit(Exit.NOT_FOUND) from None
+        refuse(error.reason, error.remedy)
+    except Refusal as error:
+        if error.code is Code.NOT_FOUND:
+            click.echo(error.reason, err=True)
+            raise SystemExit(Exit.NOT_FOUND) from None
+        refuse(error.reason, error.remedy)
+    except (StorageError, PepperMismatch) as error:
+        refuse(error.reason, error.remedy)

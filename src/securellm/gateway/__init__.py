@@ -1,0 +1,1 @@
+"""The story of one request, and the stage types that link it."""

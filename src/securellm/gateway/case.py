@@ -1,0 +1,188 @@
+"""What one request's records will say: filled in as the story goes, read when a record is written."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from securellm.audit import Denied, FindingCount, Intent, Outcome, OutcomeStatus
+from securellm.cache import Cached, CacheKey
+from securellm.core.clock import Clock
+from securellm.core.errors import Code, GatewayError, UpstreamFailure
+from securellm.core.usage import Usage
+from securellm.finops import Settlement
+from securellm.gateway.model import Received, Request
+from securellm.gateway.stages import Funded
+from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen
+from securellm.identity import Identity
+from securellm.routing import Plan, PlannedAttempt
+
+
+class Case:
+    """The facts of one request so far. Only the story writes here; only records and headers are made from it."""
+
+    def __init__(self, received: Received, clock: Clock) -> None:
+        self.received = received
+        self._clock = clock
+        self.decision_id = f"dec_{received.request_id.partition('_')[2]}"
+        self.identity: Identity | None = None
+        self.request: Request | None = None
+        self.model = ""
+        self.policy_version = ""
+        self.guard_mode = GuardMode.STRICT
+        self.guard_version = ""
+        self.cache = "bypass"
+        self.cache_key: CacheKey | None = None
+        self.plan: Plan | None = None
+        self.target: PlannedAttempt | None = None
+        self.funded: Funded | None = None
+        self.may_be_billed = False
+        """Whether bytes of the running attempt may have reached a provider that has not said no."""
+        self.changes: tuple[str, ...] = ()
+        self.stream_screen: StreamScreen | None = None
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.model_served: str | None = None
+        self.server_tool_uses: tuple[tuple[str, int], ...] = ()
+        self.service_tier: str | None = None
+        self.whole = False
+        """Whether the provider's answer ended as its dialect says it must."""
+        self.closed = False
+        """Whether the OUTCOME is written, or being written."""
+        self.first_byte_us: int | None = None
+        self.attempt_started = received.started
+        self._prompt_findings: Counter[tuple[str, str, str]] = Counter()
+        self._reply_findings: Counter[tuple[str, str, str]] = Counter()
+
+    def must_be_funded(self) -> Funded:
+        assert self.funded is not None, "asked for the funding of a request that has none"
+        return self.funded
+
+    def screened(self, screening: Screening) -> None:
+        self.guard_mode = screening.mode
+        self.guard_version = screening.pack
+        self._prompt_findings.update(_kinds(screening.findings))
+
+    def reply_screened(self, screening: Screening) -> None:
+        self._reply_findings.update(_kinds(screening.findings))
+
+    def note_first_byte(self) -> None:
+        if self.first_byte_us is None:
+            self.first_byte_us = self._elapsed_us(self.received.started)
+
+    def attempt_seconds(self) -> float:
+        return self._clock.monotonic() - self.attempt_started
+
+    def intent(self) -> Intent:
+        funded, plan, identity = self.must_be_funded(), self.plan, self.identity
+        assert plan is not None
+        assert identity is not None
+        request, reservation = funded.request, funded.reservation
+        target = self.target or plan.attempts[0]
+        return Intent(
+            request_id=self.received.request_id,
+            trace_id=self.received.trace_id,
+            tenant=identity.tenant,
+            key_id=identity.key_id,
+            principal=identity.principal,
+            surface=self.received.surface,
+            model=self.model,
+            provider=target.provider,
+            upstream_model=target.upstream_model,
+            route=tuple(f"{attempt.provider}/{attempt.upstream_model}" for attempt in plan.attempts),
+            stream=request.stream,
+            message_count=request.message_count,
+            client_ip=self.received.client_ip or None,
+            policy_version=self.policy_version,
+            price_version=reservation.price_version,
+            guard_version=self.guard_version,
+            decision_ids=(self.decision_id,),
+            findings=_counts(self._prompt_findings),
+            changes=self.changes,
+            output_cap=reservation.output_cap,
+            period=reservation.period,
+            currency=reservation.currency,
+            hold=reservation.amount,
+            cache="miss" if self.cache == "miss" else "bypass",
+        )
+
+    def outcome(self, settlement: Settlement, error: GatewayError | None) -> Outcome:
+        if self.stream_screen is not None:
+            self._reply_findings.update(_kinds(self.stream_screen.findings))
+        findings = self._reply_findings
+        if isinstance(error, Blocked):
+            findings = findings + Counter(_kinds(error.findings))
+        return Outcome(
+            request_id=self.received.request_id,
+            status=_status(error),
+            http_status=200 if error is None else error.status,
+            code=None if error is None else error.code,
+            reason=None if error is None else error.reason,
+            provider=None if self.target is None else self.target.provider,
+            model_served=self.model_served,
+            finish=self.finish,
+            attempts=settlement.reservation.attempt,
+            usage=self.usage or Usage(),
+            settled=settlement.settled,
+            presumed=settlement.presumed,
+            cost_known=settlement.cost_known,
+            duration_us=self._elapsed_us(self.received.started),
+            first_byte_us=self.first_byte_us,
+            findings=_counts(findings),
+            changes=self.changes,
+        )
+
+    def cached(self, hit: Cached, settlement: Settlement) -> Outcome:
+        return Outcome(
+            request_id=self.received.request_id,
+            status=OutcomeStatus.CACHED,
+            http_status=hit.status,
+            model_served=hit.model_served,
+            attempts=0,
+            settled=settlement.settled,
+            presumed=settlement.presumed,
+            cost_known=settlement.cost_known,
+            duration_us=self._elapsed_us(self.received.started),
+        )
+
+    def denied(self, error: GatewayError) -> Denied:
+        identity = self.identity
+        findings = self._prompt_findings
+        if isinstance(error, Blocked):
+            findings = Counter(_kinds(error.findings))
+        return Denied(
+            request_id=self.received.request_id,
+            trace_id=self.received.trace_id,
+            tenant=None if identity is None else identity.tenant,
+            key_id=None if identity is None else identity.key_id,
+            principal=None if identity is None else identity.principal,
+            surface=self.received.surface,
+            model=self.model or None,
+            code=error.code,
+            reason=error.reason,
+            decision_id=self.decision_id,
+            client_ip=self.received.client_ip or None,
+            findings=_counts(findings),
+        )
+
+    def _elapsed_us(self, since: float) -> int:
+        return max(0, int((self._clock.monotonic() - since) * 1_000_000))
+
+
+def _status(error: GatewayError | None) -> OutcomeStatus:
+    if error is None:
+        return OutcomeStatus.OK
+    if error.code is Code.TRUNCATED:
+        return OutcomeStatus.TRUNCATED
+    if error.code is Code.CLIENT_DISCONNECTED:
+        return OutcomeStatus.CLIENT_DISCONNECTED
+    return OutcomeStatus.FAILED if isinstance(error, UpstreamFailure) else OutcomeStatus.REFUSED
+
+
+def _kinds(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
+    return [(finding.type, finding.rule, finding.action.value) for finding in findings]
+
+
+def _counts(kinds: Counter[tuple[str, str, str]]) -> tuple[FindingCount, ...]:
+    return tuple(
+        FindingCount(type=type_, rule=rule, action=action, count=count)
+        for (type_, rule, action), count in sorted(kinds.items())
+    )

@@ -1,0 +1,151 @@
+"""The story's records, each with the money it moves in one durable transaction."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from securellm.audit import AuditLog, Attempt, DeniedAggregate, Record
+from securellm.cache import Cached
+from securellm.core.clock import Clock
+from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.finops import Reservation, Settlement, attempting, holding, settling
+from securellm.gateway.case import Case
+from securellm.gateway.stages import Funded
+from securellm.limits import network_of
+from securellm.routing import PlannedAttempt
+from securellm.storage import GroupCommitWriter, Operation
+from securellm.telemetry.logs import logger
+from securellm.telemetry.metrics import Metrics
+
+_log = logger("journal")
+
+_MOST_CAUSES = 10_000
+"""Causes and networks kept apart in one second; beyond them they are counted together."""
+
+
+class Journal:
+    """Where the story writes. A record that cannot be made durable refuses whatever waits for it."""
+
+    def __init__(
+        self, writer: GroupCommitWriter, log: AuditLog, *, clock: Clock, metrics: Metrics, seconds: float = 10.0
+    ) -> None:
+        self._writer = writer
+        self._audit = log
+        self._clock = clock
+        self._metrics = metrics
+        self._seconds = seconds
+        self._unauthenticated: Counter[tuple[Code, str]] = Counter()
+        self._closings: set[asyncio.Task[None]] = set()
+
+    @property
+    def healthy(self) -> bool:
+        return self._writer.healthy
+
+    @property
+    def accepting(self) -> bool:
+        return self._writer.accepting_new_work
+
+    async def intent(self, case: Case, funded: Funded) -> None:
+        """The reservation, durable. Nothing may reach a provider before this returns."""
+        case.funded = funded
+        await self._durable(
+            self._audit.appending(case.intent()), holding(funded.reservation), new_work=True
+        )
+
+    async def attempt(
+        self, funded: Funded, target: PlannedAttempt, failure: GatewayError
+    ) -> None:
+        reservation = funded.reservation
+        record = Attempt(
+            request_id=reservation.request_id,
+            number=reservation.attempt,
+            provider=target.provider,
+            upstream_model=target.upstream_model,
+            reason=failure.code,
+            presumed=reservation.carried,
+            hold=reservation.amount,
+        )
+        await self._durable(self._audit.appending(record), attempting(reservation))
+
+    async def outcome(self, case: Case, settlement: Settlement, error: GatewayError | None) -> None:
+        """How it ended and what it cost, durable. Nothing final may reach the client before this returns."""
+        await self._durable(self._audit.appending(case.outcome(settlement, error)), settling(settlement))
+
+    async def cached(self, case: Case, hit: Cached, settlement: Settlement) -> None:
+        """An answer that no provider was asked for: both of its records at once."""
+        await self._durable(
+            self._audit.appending(case.intent()),
+            holding(settlement.reservation),
+            self._audit.appending(case.cached(hit, settlement)),
+            settling(settlement),
+            new_work=True,
+        )
+
+    async def deny(self, case: Case, error: GatewayError) -> None:
+        """A refusal, durable. Those of the unauthenticated are counted, and written once a second."""
+        if case.identity is None:
+            self.deny_unauthenticated(error, case.received.client_ip)
+            return
+        await self._durable(self._audit.appending(case.denied(error)))
+
+    def deny_unauthenticated(self, error: GatewayError, client_ip: str) -> None:
+        key = (error.code, network_of(client_ip))
+        if key not in self._unauthenticated and len(self._unauthenticated) >= _MOST_CAUSES:
+            key = (error.code, "others")
+        self._unauthenticated[key] += 1
+
+    async def flush_unauthenticated(self) -> None:
+        """Write what was counted since the last time: one record for each cause and network."""
+        counted, self._unauthenticated = self._unauthenticated, Counter()
+        if counted:
+            await self._durable(
+                *(
+                    self._audit.appending(DeniedAggregate(count=count, network=network, code=code))
+                    for (code, network), count in sorted(counted.items())
+                )
+            )
+
+    async def record(self, record: Record) -> None:
+        """Anything that is not part of a request's story: configuration, keys."""
+        await self._durable(self._audit.appending(record))
+
+    def unknown_outcomes(self, endings: Sequence[tuple[Reservation, Settlement, Record]]) -> None:
+        """At start, before anything is served: the end of every request that a former process left open. Blocking."""
+        operations: list[Operation] = []
+        for _, settlement, record in endings:
+            operations += (self._audit.appending(record), settling(settlement))
+        if operations:
+            self._writer.perform(*operations)
+
+    def afterwards(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Finish a story nobody waits for any more; the drain waits for it."""
+        task = asyncio.get_running_loop().create_task(_quietly(closing))
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
+
+    async def drain(self) -> None:
+        """Wait until everything begun is recorded."""
+        while self._closings:
+            await asyncio.wait(self._closings)
+        await self.flush_unauthenticated()
+
+    async def _durable(self, *operations: Operation, new_work: bool = False) -> None:
+        started = self._clock.monotonic()
+        future = self._writer.submit(*operations, new_work=new_work)
+        try:
+            # Shielded: a record once submitted is written, whether or not its request still waits for it.
+            async with asyncio.timeout(self._seconds):
+                await asyncio.shield(future)
+        except TimeoutError:
+            raise Fault(Code.AUDIT_UNAVAILABLE, f"the journal took longer than {self._seconds:g} s") from None
+        self._metrics.audit_lag.observe(self._clock.monotonic() - started)
+
+
+async def _quietly(closing: Coroutine[Any, Any, None]) -> None:
+    try:
+        await closing
+    except Refusal:
+        raise
+    except GatewayError as error:
+        _log.error("outcome_not_recorded", code=error.code.value, reason=error.reason)

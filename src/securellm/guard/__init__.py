@@ -1,0 +1,19 @@
+"""Is it safe: personal data, secrets and attempts to take over the model, found in what is asked and answered."""
+
+from securellm.guard.model import PACK, Blocked, Finding, FindingType, GuardMode, Screening, Verdict
+from securellm.guard.rules import apply
+from securellm.guard.service import Guard
+from securellm.guard.stream import StreamScreen
+
+__all__ = [
+    "PACK",
+    "Blocked",
+    "Finding",
+    "FindingType",
+    "Guard",
+    "GuardMode",
+    "Screening",
+    "StreamScreen",
+    "Verdict",
+    "apply",
+]

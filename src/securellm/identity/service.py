@@ -1,0 +1,90 @@
+"""The verbs of identity: recognise who asks; issue, list and revoke keys."""
+
+from collections.abc import Iterable
+
+from securellm.core.clock import Clock
+from securellm.core.errors import Code, Refusal
+from securellm.core.surfaces import Surface
+from securellm.identity.model import Identity, IssuedKey, KeyPage, KeyTable, VirtualKey
+from securellm.identity.rules import PEPPER_BYTES, check, digest_of, is_credential, page_of
+from securellm.identity.store import KeyStore
+
+
+class Identities:
+    """The gate that alone mints an `Identity`."""
+
+    def __init__(self, pepper: bytes, clock: Clock) -> None:
+        if len(pepper) < PEPPER_BYTES:
+            raise ValueError(f"a pepper has at least {PEPPER_BYTES} bytes")
+        self._pepper = pepper
+        self._clock = clock
+
+    async def identify(self, table: KeyTable, credential: str | None, *, surface: Surface | None) -> Identity:
+        """Who presents `credential`. With no `surface` the key may be scoped to any.
+
+        Raises `Refusal` (MISSING_KEY, INVALID_KEY, REVOKED_KEY, EXPIRED_KEY, SURFACE_NOT_ALLOWED).
+        """
+        if not credential:
+            raise Refusal(Code.MISSING_KEY, "the request carries no virtual key")
+        key = table.find(digest_of(credential, pepper=self._pepper)) if is_credential(credential) else None
+        if key is None:
+            raise Refusal(Code.INVALID_KEY, "no such virtual key")
+        check(key, now_us=self._clock.now_us(), surface=surface)
+        return Identity(
+            tenant=key.tenant,
+            key_id=key.id,
+            principal=f"key:{key.id}",
+            models=key.models,
+            surfaces=key.surfaces,
+        )
+
+
+class KeyRegistry:
+    """Every virtual key, declared in the file or made through the API. Blocking, as its store is."""
+
+    def __init__(self, store: KeyStore, *, declared: Iterable[VirtualKey] = ()) -> None:
+        self._store = store
+        self._declared = {key.id: key for key in declared}
+
+    def table(self) -> KeyTable:
+        """All keys as of now. Raises `KeyConflict` when the file and the API hold the same key."""
+        return KeyTable.of([*self._declared.values(), *self._store.every()])
+
+    def version(self) -> int:
+        """Rises whenever `table()` may have changed."""
+        return self._store.version()
+
+    def create(
+        self,
+        *,
+        tenant: str,
+        name: str,
+        models: tuple[str, ...],
+        surfaces: tuple[Surface, ...] = (),
+        expires_us: int | None = None,
+    ) -> IssuedKey:
+        """Issue a key; its token is known here and never again."""
+        return self._store.create(tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us)
+
+    def page(self, *, after: str | None = None, limit: int = 50, tenant: str | None = None) -> KeyPage:
+        """Up to `limit` keys beyond the id `after`."""
+        return page_of([*self._declared.values(), *self._store.every()], after=after, limit=limit, tenant=tenant)
+
+    def get(self, key_id: str) -> VirtualKey:
+        """Raises `Refusal` (NOT_FOUND)."""
+        key = self._declared.get(key_id) or self._store.get(key_id)
+        if key is None:
+            raise Refusal(Code.NOT_FOUND, "no virtual key has this id")
+        return key
+
+    def revoke(self, key_id: str) -> VirtualKey:
+        """Refuse the key from now on; doing it again changes nothing.
+
+        Raises `Refusal` (NOT_FOUND, MANAGED_BY_FILE).
+        """
+        if key_id in self._declared:
+            raise Refusal(Code.MANAGED_BY_FILE, "this virtual key is declared in the configuration file")
+        key = self._store.revoke(key_id)
+        if key is None:
+            raise Refusal(Code.NOT_FOUND, "no virtual key has this id")
+        return key

@@ -1,0 +1,7 @@
+"""How fast: requests and tokens a minute, requests in parallel, sends to a provider, bad credentials of an address."""
+
+from securellm.limits.model import Admission, Rate, Remaining, TenantRates, Window
+from securellm.limits.rules import network_of
+from securellm.limits.service import Limits
+
+__all__ = ["Admission", "Limits", "Rate", "Remaining", "TenantRates", "Window", "network_of"]

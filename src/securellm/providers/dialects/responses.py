@@ -1,0 +1,272 @@
+"""Responses: typed events, each text first in pieces, then whole, then once more in `response.completed`."""
+
+from securellm.core.document import Document, Patch, Value
+from securellm.core.errors import UpstreamFailure
+from securellm.core.messages import Path
+from securellm.core.surfaces import Surface
+from securellm.core.usage import Usage
+from securellm.providers.dialects import figures, replies, requests
+from securellm.providers.dialects.machine import DONE, Machine, named
+from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
+from securellm.providers.failures import told
+from securellm.providers.model import Dialect, EventView, ReplyFacts, SseEvent
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_MEDIA = frozenset({"response.audio.delta", "response.output_audio.delta"})
+_INDEXES = ("output_index", "content_index", "summary_index", "command_index")
+
+_ANNOTATION = Members(
+    {
+        "type": Mark.OPAQUE,
+        "file_id": Mark.OPAQUE,
+        "container_id": Mark.OPAQUE,
+        "filename": Mark.TEXT,
+        "title": Mark.TEXT,
+        "url": Mark.TEXT,
+        "index": Mark.NUMERIC,
+        "start_index": Mark.NUMERIC,
+        "end_index": Mark.NUMERIC,
+    }
+)
+_PART = Members(
+    {
+        "type": Mark.OPAQUE,
+        "text": Mark.TEXT,
+        "refusal": Mark.TEXT,
+        "transcript": Mark.TEXT,
+        "data": Mark.ENCODED,
+        "annotations": Each(_ANNOTATION),
+        "logprobs": Mark.MIRROR,
+    }
+)
+_ITEM = Members(
+    {
+        "type": Mark.OPAQUE,
+        "id": Mark.OPAQUE,
+        "call_id": Mark.OPAQUE,
+        "status": Mark.OPAQUE,
+        "role": Mark.OPAQUE,
+        "phase": Mark.OPAQUE,
+        "container_id": Mark.OPAQUE,
+        "name": Mark.TEXT,
+        "namespace": Mark.TEXT,
+        "arguments": Mark.ARGUMENTS,
+        "input": Mark.TEXT,
+        "output": Mark.TEXT,
+        "code": Mark.TEXT,
+        "action": Mark.TEXT,
+        "queries": Mark.TEXT,
+        "results": Mark.TEXT,
+        "result": Mark.ENCODED,
+        "encrypted_content": Mark.ENCODED,
+        "content": Each(_PART),
+        "summary": Each(_PART),
+    }
+)
+_RESPONSE: dict[str, Shape] = {
+    "id": Mark.OPAQUE,
+    "object": Mark.OPAQUE,
+    "created_at": Mark.NUMERIC,
+    "completed_at": Mark.NUMERIC,
+    "status": Mark.OPAQUE,
+    "background": Mark.TEXT,
+    "error": Mark.TEXT,
+    "incomplete_details": Members({"reason": Mark.OPAQUE}),
+    "instructions": Mark.TEXT,
+    "max_output_tokens": Mark.NUMERIC,
+    "max_tool_calls": Mark.NUMERIC,
+    "metadata": Mark.TEXT,
+    "model": Mark.OPAQUE,
+    "output": Each(_ITEM),
+    "parallel_tool_calls": Mark.TEXT,
+    "previous_response_id": Mark.OPAQUE,
+    "prompt_cache_key": Mark.TEXT,
+    "reasoning": Members({"effort": Mark.OPAQUE, "summary": Mark.OPAQUE}),
+    "safety_identifier": Mark.TEXT,
+    "service_tier": Mark.OPAQUE,
+    "store": Mark.TEXT,
+    "temperature": Mark.NUMERIC,
+    "text": Members({"format": Members({"type": Mark.OPAQUE}), "verbosity": Mark.OPAQUE}),
+    "tool_choice": Mark.OPAQUE,
+    "tool_usage": Mark.NUMERIC,
+    "tools": Mark.TEXT,
+    "top_logprobs": Mark.NUMERIC,
+    "top_p": Mark.NUMERIC,
+    "truncation": Mark.OPAQUE,
+    "usage": Mark.NUMERIC,
+    "user": Mark.TEXT,
+}
+_REPLY = Finder(Members(_RESPONSE))
+
+
+def _event_shape(delta: Mark) -> Finder:
+    return Finder(
+        Members(
+            {
+                "type": Mark.OPAQUE,
+                "sequence_number": Mark.NUMERIC,
+                "item_id": Mark.OPAQUE,
+                "output_index": Mark.NUMERIC,
+                "content_index": Mark.NUMERIC,
+                "summary_index": Mark.NUMERIC,
+                "command_index": Mark.NUMERIC,
+                "annotation_index": Mark.NUMERIC,
+                "partial_image_index": Mark.NUMERIC,
+                "partial_image_b64": Mark.ENCODED,
+                "obfuscation": Mark.OPAQUE,
+                "delta": delta,
+                "text": Mark.TEXT,
+                "refusal": Mark.TEXT,
+                "code": Mark.TEXT,
+                "input": Mark.TEXT,
+                "command": Mark.TEXT,
+                "name": Mark.TEXT,
+                "arguments": Mark.ARGUMENTS,
+                "logprobs": Mark.MIRROR,
+                "annotation": _ANNOTATION,
+                "part": _PART,
+                "item": _ITEM,
+                "response": Members(_RESPONSE),
+            }
+        )
+    )
+
+
+def prepare(
+    patch: Patch,
+    document: Document,
+    *,
+    upstream_model: str | None,
+    output_cap: int | None,
+    cap_fields: tuple[str, ...],
+    inject_usage: bool,  # noqa: ARG001 - usage always comes
+) -> tuple[str, ...]:
+    """Make the edits an upstream needs; their names."""
+    edits = requests.set_model(patch, document, upstream_model)
+    return edits + requests.cap_output(patch, document, output_cap, cap_fields)
+
+
+def read_reply(document: Document) -> ReplyFacts:
+    """What a whole reply says."""
+    return replies.facts(document, _REPLY, _read)
+
+
+def _read(members: dict[str, Value]) -> replies.Said | None:
+    items = members.get("output")
+    if not isinstance(items, list):
+        return None
+    texts: list[str] = []
+    for item in items:
+        parts = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
+        for part in parts if isinstance(parts, list) else ():
+            text = part.get("text") if isinstance(part, dict) else None
+            texts.append(text if isinstance(text, str) else "")
+    return replies.Said(
+        text="".join(texts),
+        finish=_finish(members),
+        usage=_usage(members),
+        server_tool_uses=figures.server_tools(members.get("tool_usage")),
+        failure=_failure(members),
+    )
+
+
+def _finish(response: dict[str, Value]) -> str | None:
+    """Why the answer ended: the reason of an incomplete one, else its final status."""
+    status = named(response.get("status"))
+    if status in {"queued", "in_progress"}:
+        return None
+    return named(replies.at(response, ("incomplete_details", "reason"))) or status
+
+
+def _usage(response: dict[str, Value]) -> Usage | None:
+    usage = response.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    return figures.inclusive(usage, prompt="input_tokens", completion="output_tokens")
+
+
+def _failure(response: dict[str, Value]) -> UpstreamFailure | None:
+    return told(response.get("error")) if response.get("status") == "failed" else None
+
+
+class StreamReader(Machine):
+    """The state machine of a responses stream."""
+
+    finder = _event_shape(Mark.PIECE)
+    _arguments = _event_shape(Mark.ARGUMENTS_PIECE)
+    _media = _event_shape(Mark.ENCODED)
+
+    def __init__(self, *, injected_usage: bool = False, choices: int = 1) -> None:  # noqa: ARG002 - of other dialects
+        super().__init__()
+        self._stem = ""
+
+    def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:
+        kind = members.get("type", event.event)
+        if event.event is not None and kind != event.event:
+            return self._bad("an event's name and type disagree")
+        if kind == "error":
+            error = members.get("error")
+            return self._fails(told(error if isinstance(error, dict) else members))
+        name = kind if isinstance(kind, str) else ""
+        response = members.get("response")
+        held = response if isinstance(response, dict) else {}
+        usage = _usage(held)
+        if usage is not None:
+            self.usage = usage = figures.larger(self.usage, usage)
+        self.server_tool_uses = figures.server_tools(held.get("tool_usage")) or self.server_tool_uses
+        self.service_tier = named(held.get("service_tier")) or self.service_tier
+        self.model = named(held.get("model")) or self.model
+        if name == "response.failed":
+            return self._fails(told(held.get("error")))
+        if name in _LAST and not held:
+            return self._bad("the last event lacks the response")
+        self._stem = _stem(name)
+        self.finder = self._finder_of(name)
+        fragments, mirrors = self._texts(document, members)
+        closes: tuple[str, ...] = ()
+        if name in _LAST:
+            self.terminal = True
+            self.finish = _finish(held) or name.removeprefix("response.")
+            closes = self._close()
+        elif name == "response.output_item.done":
+            closes = self._close(f"{_place(members, ('output_index',))}/")
+        elif name.endswith(".done"):
+            closes = self._close(f"{_place(members, _INDEXES)}/{self._stem}")
+        return EventView(
+            fragments=fragments,
+            closes=closes,
+            mirrors=mirrors,
+            usage=usage,
+            finish=self.finish,
+            terminal=self.terminal,
+            model=named(held.get("model")),
+            model_path=("response", "model") if "model" in held else None,
+            document=document,
+        )
+
+    def _finder_of(self, name: str) -> Finder:
+        if name in _MEDIA:
+            return self._media
+        return self._arguments if "arguments" in name else StreamReader.finder
+
+    def _trailing(self, event: SseEvent) -> EventView:
+        """Some servers end this stream as they end chat's: what they add is not of the dialect."""
+        return EventView(drop=True) if event.data.strip() == DONE else super()._trailing(event)
+
+    def _channel(self, path: Path, members: dict[str, Value]) -> str:
+        """The place in the output and what of it: `0/0/response.output_text`."""
+        if "delta" not in members:
+            return ""
+        return "/".join((_place(members, _INDEXES), self._stem, *map(str, path[1:] if path[0] == "delta" else path)))
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".delta").removesuffix(".done")
+
+
+def _place(members: dict[str, Value], names: tuple[str, ...]) -> str:
+    indexes = [str(members[name]) for name in names if type(members.get(name)) is int]
+    return "/".join(indexes) if indexes else str(members.get("item_id", ""))
+
+
+RESPONSES = Dialect(surface=Surface.RESPONSES, prepare=prepare, read_reply=read_reply, open_stream=StreamReader)

@@ -1,0 +1,201 @@
+"""Calls to providers: our headers and credential on, the caller's off, errors in our own words."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from securellm.core.clock import Clock
+from securellm.core.errors import Code, Fault, UpstreamFailure
+from securellm.core.surfaces import Surface
+from securellm.providers.failures import envelope, failure, told
+from securellm.providers.model import ProviderKind
+from securellm.providers.ports import Sender, UpstreamReply
+from securellm.secrets import SecretValue
+from securellm.transport import Headers, OutboundRequest, Target, Timeouts
+
+_LONGEST_ERROR = 64 * 1024
+_NEVER_FORWARDED = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured provider."""
+
+    id: str
+    kind: ProviderKind
+    base: Target
+    credential: SecretValue | None
+    timeouts: Timeouts
+    sender: Sender
+    cap_fields: Mapping[Surface, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Where this provider bounds output by other members than its kind."""
+
+    def __post_init__(self) -> None:
+        if self.credential is None and self.kind.credential_required:
+            raise ValueError(f"provider {self.id} needs a credential")
+
+    def caps(self, surface: Surface) -> tuple[str, ...]:
+        """The members that bound output on `surface`; the first is the one we write."""
+        return self.cap_fields.get(surface) or self.kind.cap_fields.get(surface, ())
+
+    def serves(self, surface: Surface) -> bool:
+        return surface in self.kind.surfaces
+
+
+class Providers:
+    """The providers of this gateway, by id."""
+
+    def __init__(
+        self, providers: Iterable[Provider], *, clock: Clock, redact: Callable[[str], str] | None = None
+    ) -> None:
+        self._by_id = {provider.id: provider for provider in providers}
+        self._clock = clock
+        self._redact = redact
+
+    def __iter__(self) -> Iterator[Provider]:
+        return iter(self._by_id.values())
+
+    def get(self, provider_id: str) -> Provider:
+        """The provider of that id. Raises Fault: a plan that names an unknown one is a bug."""
+        try:
+            return self._by_id[provider_id]
+        except KeyError:
+            raise Fault(Code.INTERNAL, f"the plan names provider {provider_id}, which is not configured") from None
+
+    async def call(
+        self,
+        provider_id: str,
+        surface: Surface,
+        body: bytes,
+        *,
+        client_headers: Mapping[str, str],
+        request_id: str,
+        traceparent: str,
+        query: str = "",
+        stream: bool = False,
+        timeouts: Timeouts | None = None,
+    ) -> UpstreamReply:
+        """The provider's answer, once its head says success; the caller closes it.
+
+        Raises `UpstreamFailure` for every other answer and for none at all, `Fault` when the call cannot be made.
+        """
+        provider = self.get(provider_id)
+        request = build_request(
+            provider,
+            surface,
+            body,
+            client_headers=client_headers,
+            request_id=request_id,
+            traceparent=traceparent,
+            query=query,
+            stream=stream,
+        )
+        reply = await provider.sender.send(request, timeouts=timeouts if timeouts is not None else provider.timeouts)
+        try:
+            wrong = await self._wrong(provider, reply, stream=stream)
+        except BaseException:
+            await reply.aclose()
+            raise
+        if wrong is not None:
+            await reply.aclose()
+            raise wrong
+        return reply
+
+    async def _wrong(self, provider: Provider, reply: UpstreamReply, *, stream: bool) -> UpstreamFailure | None:
+        headers = readable(reply.headers)
+        if reply.status != 200:
+            body = await _error_body(reply)
+            return failure(provider.kind, reply.status, headers, body, now_us=self._clock.now_us(), redact=self._redact)
+        if headers.get("content-encoding", "identity") != "identity":
+            return UpstreamFailure(Code.BAD_REPLY, "the provider compressed its reply, unasked", provider_status=200)
+        due = "text/event-stream" if stream else "application/json"
+        kind = headers.get("content-type", due).partition(";")[0].strip().lower()
+        if kind == due or (not stream and kind.endswith("+json")):
+            return None
+        if stream and envelope(body := await _error_body(reply)) is not None:
+            return _told(body)
+        return UpstreamFailure(
+            Code.BAD_REPLY, f"the provider answered with something else than {due}", provider_status=200
+        )
+
+
+def build_request(
+    provider: Provider,
+    surface: Surface,
+    body: bytes,
+    *,
+    client_headers: Mapping[str, str],
+    request_id: str,
+    traceparent: str,
+    query: str = "",
+    stream: bool = False,
+) -> OutboundRequest:
+    """The request as it leaves. `client_headers` have lower-case names; only what the kind lists travels on."""
+    kind = provider.kind
+    path = kind.surfaces.get(surface)
+    if path is None:
+        raise Fault(Code.INTERNAL, f"the plan sends {surface} to provider {provider.id}, which does not serve it")
+    headers = {
+        **kind.extra_headers,
+        **{
+            name: value
+            for name, value in client_headers.items()
+            if name in kind.forwarded_headers and name not in _NEVER_FORWARDED
+        },
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+        "x-client-request-id": request_id,
+        "traceparent": traceparent,
+    }
+    kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] in kind.forwarded_query]
+    return OutboundRequest(
+        method="POST",
+        path=provider.base.path + path + (f"?{urlencode(kept)}" if kept else ""),
+        headers=(*((name.encode("ascii"), _header(value)) for name, value in headers.items()), *_auth(provider)),
+        body=body,
+    )
+
+
+def readable(headers: Headers) -> dict[str, str]:
+    """Header values by lower-case name; of a repeated one the first."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found
+
+
+def _told(body: bytes) -> UpstreamFailure:
+    """The failure told by an error body that came with a success."""
+    said = envelope(body)
+    return told({"code": said.code, "type": said.kind, "message": said.message} if said is not None else None)
+
+
+def _auth(provider: Provider) -> Headers:
+    if provider.credential is None or provider.kind.auth == "none":
+        return ()
+    if provider.kind.auth == "x-api-key":
+        return ((b"x-api-key", _credential(provider.id, provider.credential)),)
+    return ((b"authorization", b"Bearer " + _credential(provider.id, provider.credential)),)
+
+
+def _credential(provider_id: str, credential: SecretValue) -> bytes:
+    try:
+        return _header(credential.reveal())
+    except Fault:
+        raise Fault(
+            Code.CREDENTIAL_UNAVAILABLE, f"the credential of provider {provider_id} holds characters no header can"
+        ) from None
+
+
+def _header(value: str) -> bytes:
+    if not value.isascii() or not value.isprintable():
+        raise Fault(Code.INTERNAL, "a header value is not printable ASCII")
+    return value.encode("ascii")
+
+
+async def _error_body(reply: UpstreamReply) -> bytes:
+    """As much of an error as is worth reading; its failure to arrive is not the news."""
+    try:
+        return await reply.read(_LONGEST_ERROR)
+    except UpstreamFailure:
+        return b""

@@ -1,0 +1,59 @@
+"""What every test run obeys: claims are checked, and what could not run is named at the end."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from tests.requirements import DUE, REQUIREMENTS
+
+_claimed = pytest.StashKey[dict[str, int]]()
+_absent = pytest.StashKey[dict[str, list[str]]]()
+_asked = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_claimed] = {}
+    config.stash[_absent] = {}
+    config.stash[_asked] = config.args_source is not pytest.Config.ArgsSource.ARGS
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a claim of a requirement that does not exist."""
+    for mark in item.iter_markers("requirement"):
+        if not mark.args or mark.kwargs:
+            raise pytest.UsageError(f"{item.nodeid}: requirement() takes one or more ids")
+        for name in mark.args:
+            if name not in REQUIREMENTS:
+                raise pytest.UsageError(f"{item.nodeid}: no requirement is called {name!r}")
+            claimed = item.config.stash[_claimed]
+            claimed[name] = claimed.get(name, 0) + 1
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs an absent program of Debian, by name; fail instead where REAL=1 says all are installed."""
+    for mark in item.iter_markers("debian"):
+        program = str(mark.args[0])
+        if shutil.which(program) is not None:
+            continue
+        if os.environ.get("REAL") == "1":
+            pytest.fail(f"{program} is not installed, and REAL=1 says it must be", pytrace=False)
+        item.config.stash[_absent].setdefault(program, []).append(item.nodeid)
+        pytest.skip(f"{program} is not installed")
+
+
+def _summary(config: pytest.Config) -> Iterator[str]:
+    claimed = config.stash[_claimed]
+    yield f"{len(claimed)} of {len(REQUIREMENTS)} requirements are claimed by a collected test"
+    missing = [name for name in DUE if name not in claimed]
+    if config.stash[_asked] and missing:
+        yield "due, and claimed by no test: " + " ".join(missing)
+    for program, tests in sorted(config.stash[_absent].items()):
+        yield f"not run, because {program} is not installed:"
+        yield from (f"  {test}" for test in tests)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.section("promises")
+    for line in _summary(config):
+        terminalreporter.line(line)
