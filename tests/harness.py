@@ -31,6 +31,8 @@ _KINDS = {
     "ollama": "ollama",
     "compatible": "openai-compatible",
 }
+PRICE = {"input_per_million": "1.00 USD", "output_per_million": "2.00 USD", "cache_read_per_million": "0.10 USD"}
+"""What a model of a test site costs: 1 000 nanos for an input token, 2 000 for an output token."""
 _START = 20.0
 _STOP = 40.0
 
@@ -101,17 +103,18 @@ class Site:
         row.update(members)
 
     def model(
-        self, name: str, *providers: str, upstream: str = "fake-small", price: str | None = "1.00", **members: object
+        self,
+        name: str,
+        *providers: str,
+        upstream: str = "fake-small",
+        price: Mapping[str, str] | None = PRICE,
+        **members: object,
     ) -> None:
-        """Allow a model, served by these providers in order; `price` is dollars per million tokens, out twice in."""
+        """Allow a model, served by these providers in order; without a price, the price book's is meant."""
         route = [{"provider": provider, "model": upstream} for provider in providers]
         row: dict[str, object] = {"name": name, "route": route}
         if price is not None:
-            row["price"] = {
-                "input_per_million": f"{price} USD",
-                "output_per_million": f"{float(price) * 2:.2f} USD",
-                "cache_read_per_million": f"{float(price) / 10:.3f} USD",
-            }
+            row["price"] = price
         row |= {"default_max_output": 1000, "context_window": 100_000, **members}
         self._models = [other for other in self._models if other["name"] != name] + [row]
 
@@ -207,7 +210,21 @@ class GatewayProcess:
     # Its life
 
     def start(self) -> None:
-        """Write the configuration, start, and wait until it answers. Raises AssertionError when it does not."""
+        """Start, and wait until it answers. Raises AssertionError when it does not."""
+        self.spawn()
+        process = self._process
+        assert process is not None
+        end = time.monotonic() + _START
+        while not self._alive():
+            if process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {process.returncode}:\n{self.errors()}")
+            if time.monotonic() > end:
+                self.kill9()
+                raise AssertionError(f"the gateway did not answer within {_START:g} s:\n{self.errors()}")
+            time.sleep(0.01)
+
+    def spawn(self) -> None:
+        """Write the configuration and start, without waiting."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(
             self.site.toml(data_dir=self.data_dir, port=self.port, admin_port=self.admin_port), encoding="utf-8"
@@ -222,14 +239,6 @@ class GatewayProcess:
                 stderr=stderr,
                 process_group=0,
             )
-        end = time.monotonic() + _START
-        while not self._alive():
-            if self._process.poll() is not None:
-                raise AssertionError(f"the gateway ended with {self._process.returncode}:\n{self.errors()}")
-            if time.monotonic() > end:
-                self.kill9()
-                raise AssertionError(f"the gateway did not answer within {_START:g} s:\n{self.errors()}")
-            time.sleep(0.01)
 
     def _alive(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)

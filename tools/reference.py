@@ -75,11 +75,17 @@ def _sections(path: str, table: Table, *, note: str) -> Iterator[str]:
 def _below(path: str, member: Member) -> Iterator[str]:
     match member.shape:
         case Table():
-            name = f"{path}.{member.name}" if path else f"[{member.name}]"
-            yield from _sections(name, member.shape, note="")
+            yield from _sections(_nested(path, member.name), member.shape, note="")
         case Many(Table() as item):
             name = f"{path}.{member.name}[]" if path else f"[[{member.name}]]"
             yield from _sections(name, item, note="One table for each. ")
+
+
+def _nested(path: str, name: str) -> str:
+    if not path:
+        return f"[{name}]"
+    # A table of a table has a header of its own in TOML; a table of an array's element follows the element.
+    return f"{path[:-1]}.{name}]" if path.startswith("[") and not path.startswith("[[") else f"{path}.{name}"
 
 
 def _type(shape: Shape, field: Field) -> str:

@@ -23,6 +23,7 @@ CITY = {
 CHAT_TOOL: Any = {"type": "function", "function": {"name": "forecast", "description": "Weather.", "parameters": CITY}}
 RESPONSES_TOOL: Any = {"type": "function", "name": "forecast", "parameters": CITY, "strict": True}
 MESSAGES_TOOL: Any = {"name": "forecast", "description": "Weather.", "input_schema": CITY}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
 PROMPT = "Diga olá, por favor ✓"
 SAID: Any = [{"role": "user", "content": PROMPT}]
 SCENARIOS: dict[str, Callable[["Clients"], dict[str, Any]]] = {}
@@ -99,7 +100,7 @@ def chat_structured(clients: Clients) -> dict[str, Any]:
 
 @scenario
 def chat_image(clients: Clients) -> dict[str, Any]:
-    pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
+    pixel = f"data:image/png;base64,{PIXEL}"
     parts: Any = [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": {"url": pixel}}]
     answer = clients.openai.chat.completions.create(
         model=clients.chat, messages=[{"role": "user", "content": parts}], max_completion_tokens=50

@@ -18,7 +18,7 @@ from securellm.core.errors import Code, GatewayError, Refusal
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 
-class _Gone(Exception):  # noqa: N818 - not an error: the client left
+class _Gone(Exception):
     pass
 
 

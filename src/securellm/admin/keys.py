@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -220,7 +219,7 @@ def _after(cursor: str | None) -> str | None:
         return None
     try:
         key_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         key_id = ""
     if re.fullmatch(_ID, key_id) is None:
         raise Refusal(Code.INVALID_REQUEST, "this cursor is not one of ours", param="cursor")

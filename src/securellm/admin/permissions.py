@@ -20,7 +20,7 @@ class Permission(StrEnum):
     SCHEMA_READ = "schema:read"
 
 
-class UndeclaredPermission(Exception):  # noqa: N818 - named for what is wrong, as every start-up refusal is
+class UndeclaredPermission(Exception):
     """A route says not, or not plainly, who may call it."""
 
 

@@ -14,7 +14,7 @@ _ORIGIN = re.compile(r"[!-*,-~]+")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
-class NoteInvalid(ValueError):  # noqa: N818 - the note is at fault, not the program
+class NoteInvalid(ValueError):
     """A note, a checkpoint or a verifier key is malformed, or its signature does not hold."""
 
 

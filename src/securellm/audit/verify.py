@@ -67,7 +67,7 @@ def verify(
     return examination.report()
 
 
-class _EntryInvalid(ValueError):  # noqa: N818 - the entry is at fault, not the program
+class _EntryInvalid(ValueError):
     """An entry is not what the log would have written at its place."""
 
 

@@ -1,9 +1,10 @@
 """What a configuration must fulfil beyond its grammar: names exist, secrets resolve, listeners are safe."""
 
+import hashlib
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -238,7 +239,7 @@ class Review:
                 f"missing: {_quoted(provider.id)} cannot be called without a credential",
                 f'add credential = "env:{_variable(provider.id)}"',
             )
-        if kind.default_base_url is None and provider.base_url is None and not kind.demo_only:
+        if kind.default_base_url is None and provider.base_url is None:
             self._refuse((*path, "base_url"), "missing: this kind has no address of its own", "add base_url")
         if kind.default_rate is None and provider.limits is None:
             self._refuse(
@@ -381,7 +382,7 @@ class Review:
                 )
 
     def _check_keys(self) -> None:
-        seen: list[SecretValue] = []
+        seen: set[bytes] = set()
         for index, key in enumerate(self._config.keys):
             path: Place = ("keys", index)
             self._check_known((*path, "tenant"), key.tenant, "tenants", "id", self._tenants)
@@ -396,10 +397,11 @@ class Review:
                     self._warn(where, "the key's tenant may not use this model", "add it to the tenant's models")
             secret = self._resolve((*path, "secret"), key.secret)
             if secret is not None:
-                self._check_virtual_key((*path, "secret"), key.secret, secret, seen)
-                seen.append(secret)
+                digest = hashlib.sha256(secret.reveal().encode()).digest()
+                self._check_virtual_key((*path, "secret"), key.secret, secret, shared=digest in seen)
+                seen.add(digest)
 
-    def _check_virtual_key(self, path: Place, ref: SecretRef, secret: SecretValue, seen: Sequence[SecretValue]) -> None:
+    def _check_virtual_key(self, path: Place, ref: SecretRef, secret: SecretValue, *, shared: bool) -> None:
         length = len(secret.reveal())
         if length < SHORTEST_KEY:
             self._refuse(
@@ -409,7 +411,7 @@ class Review:
             )
         elif not _header_safe(secret):
             self._refuse(path, f"{ref} holds characters that no header can carry", "use letters and digits")
-        elif any(secret == other for other in seen):
+        elif shared:
             self._refuse(path, f"{ref} is the secret of another key too", "give each key a secret of its own")
         elif length < SHORT_KEY:
             self._warn(path, f"{ref} holds fewer than {SHORT_KEY} characters", "use a longer random key")

@@ -2,34 +2,18 @@
 
 import hashlib
 
-import msgspec
-
 from securellm.bootstrap.config import Loaded
 from securellm.bootstrap.tree import Config, Model, Provider, Route, Tenant
 from securellm.core.canonical import canonical_bytes
 from securellm.core.money import Nanos
-from securellm.finops import Budget, Price, PriceBook
-from securellm.finops.settings import PriceSettings
+from securellm.finops import Budget, Price, PriceBook, configured
 from securellm.gateway.snapshot import ServedModel, Snapshot, TenantFacts
-from securellm.guard import GuardMode
 from securellm.identity import KeyTable, VirtualKey, declared_key
-from securellm.limits import Rate, TenantRates
+from securellm.limits import Rate
 from securellm.policy import bundle_of
 from securellm.providers import KINDS
 from securellm.routing import Candidate
 from securellm.transport import Timeouts
-
-_BUCKETS = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write",
-    "cache_write_1h",
-    "reasoning",
-    "audio_input",
-    "audio_output",
-    "image_input",
-)
 
 
 def declared_keys(loaded: Loaded, *, pepper: bytes) -> tuple[VirtualKey, ...]:
@@ -75,8 +59,7 @@ def compile_snapshot(config: Config, keys: KeyTable, book: PriceBook, *, now_us:
 def provider_rate(provider: Provider) -> Rate:
     """What the file says, else the seed of the provider's kind."""
     if provider.limits is not None:
-        per_minute = provider.limits.requests_per_minute
-        return Rate(per_minute=per_minute, burst=provider.limits.burst or max(1, per_minute // 10))
+        return provider.limits.rate()
     seed = KINDS[provider.kind].default_rate
     return Rate(per_minute=seed.requests_per_minute, burst=seed.burst)
 
@@ -120,21 +103,12 @@ def _timeouts(config: Config, route: Route) -> Timeouts:
 
 
 def _tenant(config: Config, tenant: Tenant) -> TenantFacts:
-    limits = tenant.limits
-    requests = tokens = None
-    if limits.requests_per_minute is not None:
-        requests = Rate(
-            per_minute=limits.requests_per_minute, burst=limits.burst or max(1, limits.requests_per_minute // 10)
-        )
-    if limits.tokens_per_minute is not None:
-        # A whole minute's tokens may come at once: one long prompt is not a burst of requests.
-        tokens = Rate(per_minute=limits.tokens_per_minute, burst=limits.tokens_per_minute)
     return TenantFacts(
         id=tenant.id,
         models=frozenset(config.models_of(tenant)),
         budget=_budget(tenant),
-        rates=TenantRates(requests=requests, tokens=tokens, parallel=limits.parallel),
-        guard=GuardMode(tenant.guard),
+        rates=tenant.limits.rates(),
+        guard=tenant.guard,
     )
 
 
@@ -159,31 +133,7 @@ def _overlay(
             continue
         for route in model.route:
             known = book.lookup(providers[route.provider].kind, route.model, now_us=now_us)
-            price = _price(model.price, known)
+            price = configured(model.price, known)
             if price is not None:
                 overlay[route.provider, route.model] = price
     return overlay
-
-
-def _price(settings: PriceSettings, known: Price | None) -> Price | None:
-    """The operator's figures over the book's; None while input or output has neither."""
-    figures: dict[str, int] = {}
-    currency = known.currency if known is not None else "USD"
-    for bucket in _BUCKETS:
-        stated = getattr(settings, f"{bucket}_per_million")
-        if stated is not None:
-            figures["cache_write_5m" if bucket == "cache_write" else bucket] = stated.picos
-            currency = stated.currency
-    if known is None and not {"input", "output"} <= figures.keys():
-        return None
-    base = known if known is not None else Price(input=figures["input"], output=figures["output"])
-    # A price of the book that starts beyond a context length would undo an operator's flat price.
-    return msgspec.structs.replace(
-        base,
-        **figures,
-        currency=currency,
-        long_context=() if figures else base.long_context,
-        per_request=base.per_request if settings.per_request is None else settings.per_request.nanos,
-        server_tools={**base.server_tools, **{name: fee.nanos for name, fee in settings.server_tools.items()}},
-        service_tiers={**base.service_tiers, **settings.tiers},
-    )

@@ -136,7 +136,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     mode: Annotated[
         Literal["production", "demo", "test"],
-        Field(help="`demo` and `test` alone allow a kind that only pretends to be a provider"),
+        Field(help="`demo` and `test` alone allow a provider that only pretends"),
     ] = "production"
     server: Annotated[Server, Field(help="listeners and limits")] = msgspec.field(default_factory=Server)
     storage: Annotated[Storage, Field(help="where records and state are kept")] = msgspec.field(default_factory=Storage)

@@ -66,9 +66,7 @@ def open_keys(loaded: Loaded, data: DataDir, randomness: Randomness) -> Keys:
     security = loaded.config.security
     resolve = loaded.resolver.resolve
     pepper = (
-        resolve(security.pepper)
-        if security.pepper is not None
-        else folder.pepper(create=not data.control.exists())
+        resolve(security.pepper) if security.pepper is not None else folder.pepper(create=not data.control.exists())
     )
     seed = (
         resolve(security.audit_key)
@@ -76,9 +74,7 @@ def open_keys(loaded: Loaded, data: DataDir, randomness: Randomness) -> Keys:
         else folder.audit_key(create=not data.audit.exists())
     )
     token = resolve(security.admin_token) if security.admin_token is not None else folder.admin_token(create=True)
-    return Keys(
-        pepper=bytes.fromhex(pepper.reveal()), admin_token=token, audit_seed=bytes.fromhex(seed.reveal())
-    )
+    return Keys(pepper=bytes.fromhex(pepper.reveal()), admin_token=token, audit_seed=bytes.fromhex(seed.reveal()))
 
 
 def stored_keys(data: DataDir, randomness: Randomness) -> Keys:
@@ -94,8 +90,11 @@ def stored_keys(data: DataDir, randomness: Randomness) -> Keys:
 class Application:
     """One gateway process: its data directory, its gates, its two faces and the chores between them.
 
-    `open` blocks and refuses whatever cannot be trusted; nothing is served before it has returned.
+    Opening blocks and refuses whatever cannot be trusted; nothing is served before it has returned.
     """
+
+    PARTS = ("journal", "snapshot", "routes")
+    """What readiness depends on."""
 
     def __init__(
         self,
@@ -107,6 +106,7 @@ class Application:
     ) -> None:
         self._stack = ExitStack()
         self._senders = senders or build_senders
+        self._carriers: list[Sender] = []
         self.loaded = loaded
         self.clock = clock
         self.ids = Ids(clock, randomness)
@@ -131,17 +131,13 @@ class Application:
         snapshot = self._compile(loaded)
         writer = GroupCommitWriter.open(self.data.audit, JOURNAL_SCHEMA)
         self._stack.callback(writer.close)
-        log = AuditLog.open(
-            writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=clock, randomness=randomness
-        )
+        log = AuditLog.open(writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=clock, randomness=randomness)
         self.vkey = log.vkey
         self._writer, self._log = writer, log
         boot = Boot(version=__version__, config_digest=config_digest(config), snapshot=snapshot.version)
         writer.perform(log.appending(boot))
         self.finops = Finops(clock=clock, reservation_wait=config.finops.reservation_wait)
-        journal = Journal(
-            writer, log, clock=clock, metrics=self.metrics, seconds=config.server.gate_timeout
-        )
+        journal = Journal(writer, log, clock=clock, metrics=self.metrics, seconds=config.server.gate_timeout)
         self._take_over(journal, writer)
         self.gates = Gates(
             snapshots=Snapshots(snapshot, clock=clock, fence=config.server.stale_policy_fence),
@@ -214,7 +210,7 @@ class Application:
         self.gates.snapshots.replace(snapshot)
 
     async def reload(self) -> None:
-        """SIGHUP: read the file again. All of it takes effect but [server] and [storage]; a wrong one changes nothing."""
+        """SIGHUP: read the file again. All but [server] and [storage] takes effect; a wrong file changes nothing."""
         try:
             loaded = await asyncio.to_thread(open_config, self.loaded.path)
         except ConfigError as error:
@@ -244,8 +240,11 @@ class Application:
         self._writer.perform(self._log.appending(change))
 
     async def drain(self) -> None:
-        """After the listeners have closed: every story that has begun is recorded."""
+        """After the listeners have closed: every story that has begun is recorded, every connection is closed."""
         await self.gates.journal.drain()
+        for sender in self._carriers:
+            if isinstance(sender, Pool):
+                await sender.aclose()
 
     def close(self) -> None:
         """Fold the write-ahead logs away and give the data directory up. Blocking."""
@@ -256,6 +255,7 @@ class Application:
 
     def _providers(self, loaded: Loaded) -> Providers:
         senders = self._senders(loaded)
+        self._carriers += senders.values()
         providers = []
         for row in loaded.config.providers:
             kind = KINDS[row.kind]

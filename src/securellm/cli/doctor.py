@@ -84,7 +84,34 @@ def _configuration(config: Path) -> tuple[list[Finding], Loaded | None]:
         Finding(Status.WARNING, "configuration", located(str(loaded.path), warning)) for warning in loaded.warnings
     ]
     findings.append(Finding(Status.OK, "configuration", f"{loaded.path} is complete"))
-    return findings, loaded
+    return [*findings, *_exposed(loaded)], loaded
+
+
+def _exposed(loaded: Loaded) -> Iterator[Finding]:
+    """Files of the configuration that every user of the machine can read or write."""
+    if _mode(loaded.path) & 0o022:
+        text = f"others can write {loaded.path}, and so decide where prompts go"
+        yield Finding(Status.WARNING, "configuration", text, f"run: chmod go-w {loaded.path}")
+    config, base = loaded.config, loaded.path.parent
+    security = config.security
+    refs = [security.pepper, security.admin_token, security.audit_key]
+    refs += [provider.credential for provider in config.providers]
+    refs += [key.secret for key in config.keys]
+    names = [ref.value for ref in refs if ref is not None and ref.scheme == "file"]
+    names += [provider.client_key for provider in config.providers if provider.client_key is not None]
+    names += [] if config.server.tls is None else [config.server.tls.key]
+    for file in dict.fromkeys(base / name for name in names):
+        if _mode(file) & 0o007:
+            yield Finding(
+                Status.WARNING, "secrets", f"every user of this machine can read {file}", f"run: chmod o-rwx {file}"
+            )
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _data(config: Path | None, data_dir: Path | None, loaded: Loaded | None) -> DataDir | None:

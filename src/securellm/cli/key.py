@@ -31,8 +31,12 @@ def command() -> None:
 @place_options
 @click.option("--tenant", required=True, help="The tenant it belongs to.")
 @click.option("--name", default="", help="What people call it.")
-@click.option("--model", "models", multiple=True, required=True, help='A model it may use; "*" is all of the tenant\'s.')
-@click.option("--surface", "surfaces", multiple=True, type=click.Choice([s.value for s in Surface]), help="Default: all.")
+@click.option(
+    "--model", "models", multiple=True, required=True, help='A model it may use; "*" is all of the tenant\'s.'
+)
+@click.option(
+    "--surface", "surfaces", multiple=True, type=click.Choice([s.value for s in Surface]), help="Default: all."
+)
 @click.option("--expires", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]), help="UTC; default: never.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(
@@ -142,7 +146,7 @@ def _open(config: Path | None, data_dir: Path | None) -> tuple[DataDir, Keys]:
         data = DataDir(data_dir_or_exit(config, data_dir))
         return data, stored_keys(data, SystemRandomness())
     except KeyRefused as error:
-        refuse(f"{error.path} {error.reason}", error.remedy)
+        refuse(error.reason, error.remedy)
     except SecretUnavailable as error:
         refuse(str(error), error.remedy)
 

@@ -20,7 +20,7 @@ from securellm.telemetry.logs import configure_logs
 Ready = Callable[[str, str | None], None]
 
 
-def run(loaded: Loaded, *, ready: Ready, opened: Callable[[Application], None] = lambda application: None) -> None:
+def run(loaded: Loaded, *, ready: Ready, opened: Callable[[Application], None] = lambda _: None) -> None:
     """Open, serve and close. Exits with `Exit.REFUSED` when what the configuration needs cannot be had."""
     configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
     try:

@@ -16,4 +16,4 @@ def command(config: Path) -> None:
     loaded = config_or_exit(config)
     for problem in loaded.warnings:
         click.echo(f"warning: {located(str(loaded.path), problem)}", err=True)
-    run(loaded, ready=lambda base_url, admin_url: None)
+    run(loaded, ready=lambda *_: None)

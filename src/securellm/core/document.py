@@ -85,11 +85,10 @@ class Document:
         at = _skip_space(self.text, 0)
         for depth, step in enumerate(path):
             steps = _members(self.text, at) if isinstance(step, str) else _elements(self.text, at)
-            for name, name_span, value_span in steps:
-                if name == step:
-                    break
-            else:
+            found = next((place for place in steps if place[0] == step), None)
+            if found is None:
                 raise KeyError(path)
+            _, name_span, value_span = found
             if depth == len(path) - 1:
                 return name_span if key else value_span
             at = value_span[0]

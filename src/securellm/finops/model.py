@@ -86,7 +86,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     image_input: bool = False
     audio_output: bool = False
     cache_writes: bool = True
-    """False only where no token of this request can be billed as a cache write."""
+    """False where the request asks for no cache writes: then only a price that states them reserves for them."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

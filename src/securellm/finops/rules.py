@@ -255,6 +255,8 @@ def _rates_at(price: Price, prompt_tokens: int) -> Rates:
 def _dearest_input(rates: Rates, estimate: Estimate) -> int:
     prices = resolved(rates)
     possible = [prices["input"], prices["cache_read"]]
+    # A stated write price may be billed unasked (automatic caching); an unstated one only where writes are asked for.
+    possible += [rates.cache_write_5m, rates.cache_write_1h]
     if estimate.cache_writes:
         possible += [prices["cache_write_5m"], prices["cache_write_1h"]]
     if estimate.audio_input or estimate.whole_context:

@@ -23,9 +23,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """The closed list of edits made to the request, by name."""
 
 
-async def attempt(
-    funded: Funded, target: PlannedAttempt, providers: Providers, *, timeouts: Timeouts
-) -> Upstream:
+async def attempt(funded: Funded, target: PlannedAttempt, providers: Providers, *, timeouts: Timeouts) -> Upstream:
     """Send the request to `target` and wait until it begins to answer with success.
 
     Raises UpstreamFailure: the provider could not be reached, broke, or answered with an error (which was read:

@@ -8,11 +8,11 @@ from securellm.cache import Cached, CacheKey
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.usage import Usage
-from securellm.finops import Settlement
+from securellm.finops import Reservation, Settlement
 from securellm.gateway.model import Received, Request
-from securellm.gateway.stages import Funded
 from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen
 from securellm.identity import Identity
+from securellm.limits import Admission
 from securellm.routing import Plan, PlannedAttempt
 
 
@@ -33,7 +33,9 @@ class Case:
         self.cache_key: CacheKey | None = None
         self.plan: Plan | None = None
         self.target: PlannedAttempt | None = None
-        self.funded: Funded | None = None
+        self.admission: Admission | None = None
+        self.reservation: Reservation | None = None
+        """What is held for it now; set before its record is on the way, so that whatever happens it is settled."""
         self.may_be_billed = False
         """Whether bytes of the running attempt may have reached a provider that has not said no."""
         self.changes: tuple[str, ...] = ()
@@ -52,10 +54,6 @@ class Case:
         self._prompt_findings: Counter[tuple[str, str, str]] = Counter()
         self._reply_findings: Counter[tuple[str, str, str]] = Counter()
 
-    def must_be_funded(self) -> Funded:
-        assert self.funded is not None, "asked for the funding of a request that has none"
-        return self.funded
-
     def screened(self, screening: Screening) -> None:
         self.guard_mode = screening.mode
         self.guard_version = screening.pack
@@ -72,10 +70,11 @@ class Case:
         return self._clock.monotonic() - self.attempt_started
 
     def intent(self) -> Intent:
-        funded, plan, identity = self.must_be_funded(), self.plan, self.identity
+        request, plan, identity, reservation = self.request, self.plan, self.identity, self.reservation
+        assert request is not None
         assert plan is not None
         assert identity is not None
-        request, reservation = funded.request, funded.reservation
+        assert reservation is not None
         target = self.target or plan.attempts[0]
         return Intent(
             request_id=self.received.request_id,

@@ -12,7 +12,7 @@ from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.core.messages import Leaf
 from securellm.core.usage import Usage
-from securellm.finops import Estimate, Finops, Price, Quote
+from securellm.finops import Estimate, Finops, Price, Quote, Reservation, Settlement
 from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
 from securellm.gateway.case import Case
 from securellm.gateway.gates import ask
@@ -32,6 +32,9 @@ from securellm.routing import PlannedAttempt, Router
 from securellm.telemetry.metrics import Metrics
 
 T = TypeVar("T")
+
+_READ_OUT = 0.1
+"""Seconds."""
 
 MAX_REPLY = 32 * 1024 * 1024
 """Bytes of a whole reply that are held while it is screened."""
@@ -75,6 +78,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
         model = snapshot.models[permitted.permit.model]
         admitted = await _admit(permitted, tenant, gates)
+        case.admission = admitted.admission
     except GatewayError as error:
         await gates.journal.deny(case, error)
         raise
@@ -195,6 +199,8 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
         return None
     case.cache = "miss"
     hit = await gates.ask("cache", gates.cache.find(key))
+    if hit is not None and type(hit) is not Cached:
+        raise Fault(Code.GATE_FAILED, "the cache returned something else than an answer")
     gates.metrics.cache.labels("hit" if hit is not None else "miss").inc()
     return hit
 
@@ -210,7 +216,7 @@ async def _replay(
     case: Case,
 ) -> None:
     """Answer from the cache: no provider is asked, nothing is spent, and it is recorded all the same."""
-    routed = await _route(screened, model, snapshot, gates, case, send=False)
+    await _route(screened, model, snapshot, gates, case, send=False)
     reservation = await gates.ask(
         "finops",
         gates.finops.reserve(
@@ -221,7 +227,7 @@ async def _replay(
             quotes=(Quote(route="cache", price=Price(input=0, output=0), price_version=model.price_version),),
         ),
     )
-    case.funded = Funded(routed, reservation)
+    case.reservation = reservation
     settlement = gates.finops.settle(reservation, None)
     try:
         await gates.journal.cached(case, hit, settlement)
@@ -288,9 +294,12 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
         ),
         seconds=gates.gate_seconds + gates.reservation_seconds,
     )
-    funded = Funded(routed, reservation)
+    if type(reservation) is not Reservation:
+        raise Fault(Code.GATE_FAILED, "the money gate returned no reservation")
+    case.reservation = reservation
     try:
-        await gates.journal.intent(case, funded)
+        recorded = await gates.ask("journal", gates.journal.intent(case, reservation), code=Code.AUDIT_UNAVAILABLE)
+        return Funded(routed, reservation, recorded)
     except GatewayError:
         # Not recorded, so not held. Should the journal have died between its disk and us, a restart finds the hold.
         gates.finops.release(reservation)
@@ -299,7 +308,6 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
         # The client left while the record was on its way to the disk: it will stand there, so it gets its end.
         _abandon(gates, case)
         raise
-    return funded
 
 
 async def _answer(
@@ -317,12 +325,12 @@ async def _answer(
     try:
         if request.stream:
             await reply.expect_stream(common)
-        upstream = await _first_answer(model, snapshot, gates, case)
+        funded, upstream = await _first_answer(funded, model, snapshot, gates, case)
         try:
             if request.stream:
-                await _stream(upstream, common, model, reply, gates, case)
+                await _stream(funded, upstream, common, model, reply, gates, case)
             else:
-                await _whole(upstream, common, model, reply, gates, case)
+                await _whole(funded, upstream, common, model, reply, gates, case)
         finally:
             await upstream.reply.aclose()
     except GatewayError as error:
@@ -336,14 +344,15 @@ async def _answer(
         raise
 
 
-async def _first_answer(model: ServedModel, snapshot: Snapshot, gates: Gates, case: Case) -> Upstream:
+async def _first_answer(
+    funded: Funded, model: ServedModel, snapshot: Snapshot, gates: Gates, case: Case
+) -> tuple[Funded, Upstream]:
     """Work through the plan until a provider begins to answer. Raises the last failure when none does."""
+    plan, received = funded.routed.plan, funded.received
+    target = plan.attempts[0]
     made = 0
     while True:
-        funded = case.must_be_funded()
-        plan, received = funded.routed.plan, funded.received
-        target = case.target = plan.attempts[0] if made == 0 else case.target
-        assert target is not None
+        case.target = target
         case.attempt_started = gates.clock.monotonic()
         case.may_be_billed = True
         try:
@@ -373,40 +382,39 @@ async def _first_answer(model: ServedModel, snapshot: Snapshot, gates: Gates, ca
             provider = following.attempt.provider
             if gates.limits.provider(provider, snapshot.provider_rates[provider]) > 0:
                 raise
-            await _fund_next(following.attempt, model, gates, case, failure)
+            target = following.attempt
+            funded = await _fund_next(funded, target, model, gates, case, failure)
         else:
             case.changes = upstream.changes
-            return upstream
+            return funded, upstream
 
 
 async def _fund_next(
-    target: PlannedAttempt, model: ServedModel, gates: Gates, case: Case, failure: UpstreamFailure
-) -> None:
+    funded: Funded, target: PlannedAttempt, model: ServedModel, gates: Gates, case: Case, failure: UpstreamFailure
+) -> Funded:
     """Before another attempt: its hold, and the ATTEMPT record that says so, durable."""
-    funded = case.must_be_funded()
     try:
-        reservation = gates.finops.next_attempt(
-            funded.reservation, _quote(target, model), presumed=case.may_be_billed
-        )
+        reservation = gates.finops.next_attempt(funded.reservation, _quote(target, model), presumed=case.may_be_billed)
     except GatewayError:
         raise failure from None
-    again = Funded(funded.routed, reservation)
     before = case.may_be_billed
     # Taken over first: a record on its way to the disk will stand there, whether or not its client still waits.
-    case.funded, case.target, case.may_be_billed = again, target, False
+    case.reservation, case.target, case.may_be_billed = reservation, target, False
     try:
-        await gates.journal.attempt(again, target, failure)
+        recorded = await gates.ask(
+            "journal", gates.journal.attempt(reservation, target, failure), code=Code.AUDIT_UNAVAILABLE
+        )
     except GatewayError:
         gates.finops.release(reservation)
-        case.funded, case.may_be_billed = funded, before
+        case.reservation, case.may_be_billed = funded.reservation, before
         raise
+    return Funded(funded.routed, reservation, recorded)
 
 
 async def _whole(
-    upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
+    funded: Funded, upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
 ) -> None:
     """Read, screen, settle and send an answer that is not streamed."""
-    funded = case.must_be_funded()
     surface = funded.received.surface
     try:
         async with asyncio.timeout(_time_left(funded.received, gates.clock)):
@@ -426,13 +434,13 @@ async def _whole(
     case.whole = True
     screening = await _screen_reply(facts.leaves, gates, case)
     patch = Patch(document)
-    redact(patch, facts.leaves, screening.replacements)
+    redact(patch, facts.leaves, screening.replacements, facts.mirrors)
     if screening.replacements:
         blank(patch, facts.mirrors)
     if facts.model_path is not None and facts.model == upstream.target.upstream_model != model.name:
         patch.set(facts.model_path, model.name)
     answer = patch.apply() if patch else body
-    settled = await _settle(gates, case)
+    settled = await _settle(funded, gates, case)
     headers = (
         (b"content-type", b"application/json"),
         (b"x-securellm-provider", upstream.target.provider.encode("ascii")),
@@ -458,10 +466,9 @@ async def _whole(
 
 
 async def _stream(
-    upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
+    funded: Funded, upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
 ) -> None:
     """Relay events as they are cleared; hold everything from the finish on until the outcome is durable."""
-    funded = case.must_be_funded()
     dialect = DIALECTS[funded.received.surface]
     if dialect.open_stream is None:
         raise Fault(Code.INTERNAL, "this surface does not stream")
@@ -500,8 +507,19 @@ async def _stream(
     finally:
         case.usage, case.finish, case.model_served = reader.usage, reader.finish, reader.model
         case.server_tool_uses, case.service_tier = reader.server_tool_uses, reader.service_tier
-    await _settle(gates, case)
+    await _settle(funded, gates, case)
     await reply.end(relay.rest())
+    await _read_out(upstream)
+
+
+async def _read_out(upstream: Upstream) -> None:
+    """Give the provider a moment to end its body, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(_READ_OUT):
+            async for _ in upstream.reply:
+                pass
+    except (TimeoutError, UpstreamFailure):
+        pass  # Only the connection is lost; the answer was whole.
 
 
 async def _screen_reply(leaves: Sequence[Leaf], gates: Gates, case: Case) -> Screening:
@@ -521,41 +539,40 @@ async def _screen_reply(leaves: Sequence[Leaf], gates: Gates, case: Case) -> Scr
     return screening
 
 
-async def _settle(gates: Gates, case: Case) -> Settled:
+async def _settle(funded: Funded, gates: Gates, case: Case) -> Settled:
     """The answer is whole and usable: pay, and make the OUTCOME durable. Nothing final leaves before this."""
-    funded = case.must_be_funded()
-    settlement = gates.finops.settle(
-        funded.reservation,
+    settlement = _paid(gates, case, funded.reservation)
+    case.closed = True
+    recorded = await gates.ask("journal", gates.journal.outcome(case, settlement, None), code=Code.AUDIT_UNAVAILABLE)
+    settled = Settled(funded, settlement, recorded)
+    _account(gates, case, settlement)
+    return settled
+
+
+def _paid(gates: Gates, case: Case, reservation: Reservation) -> Settlement:
+    """The settlement of an answer that came whole."""
+    return gates.finops.settle(
+        reservation,
         case.usage,
         presumed=case.usage is None,
         service_tier=case.service_tier,
         tool_uses=dict(case.server_tool_uses),
     )
-    settled = Settled(funded, settlement)
-    case.closed = True
-    await gates.journal.outcome(case, settlement, None)
-    _account(gates, case, settled)
-    return settled
 
 
 async def _close(gates: Gates, case: Case, error: GatewayError) -> None:
     """The request ended without a usable answer: whatever may have been billed stays presumed, and is recorded."""
+    reservation = case.reservation
+    assert reservation is not None
     case.closed = True
-    funded = case.must_be_funded()
     if case.whole:
-        settlement = gates.finops.settle(
-            funded.reservation,
-            case.usage,
-            presumed=case.usage is None,
-            service_tier=case.service_tier,
-            tool_uses=dict(case.server_tool_uses),
-        )
+        settlement = _paid(gates, case, reservation)
     elif case.may_be_billed:
-        settlement = gates.finops.settle(funded.reservation, case.usage, presumed=True)
+        settlement = gates.finops.settle(reservation, case.usage, presumed=True)
     else:
-        settlement = gates.finops.settle(funded.reservation, None)
+        settlement = gates.finops.settle(reservation, None)
     await gates.journal.outcome(case, settlement, error)
-    _account(gates, case, Settled(funded, settlement))
+    _account(gates, case, settlement)
 
 
 def _abandon(gates: Gates, case: Case) -> None:
@@ -563,14 +580,12 @@ def _abandon(gates: Gates, case: Case) -> None:
     gates.journal.afterwards(_close(gates, case, Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")))
 
 
-def _account(gates: Gates, case: Case, settled: Settled) -> None:
+def _account(gates: Gates, case: Case, settlement: Settlement) -> None:
     """After the record: move the money, the limits and the metrics."""
-    settlement = settled.settlement
     reservation = settlement.reservation
     gates.finops.apply(settlement)
-    admission = settled.funded.routed.screened.admitted.admission
-    if case.usage is not None:
-        gates.limits.charge(admission, case.usage.total_tokens)
+    if case.usage is not None and case.admission is not None:
+        gates.limits.charge(case.admission, case.usage.total_tokens)
     target = case.target
     if target is not None:
         if case.usage is not None:

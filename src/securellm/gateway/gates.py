@@ -34,7 +34,7 @@ async def ask(gate: str, question: Coroutine[Any, Any, T], *, seconds: float, co
         raise Fault(
             Code.GATE_TIMEOUT if code is Code.GATE_FAILED else code, f"{gate} did not answer within {seconds:g} s"
         ) from None
-    except Exception as error:  # noqa: BLE001 - one of the three named places: a broken gate refuses
+    except Exception as error:
         _log.error("gate_failed", gate=gate, error=type(error).__name__)
         raise Fault(code, f"{gate} failed") from error
 
@@ -45,7 +45,7 @@ def _resume(started: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any,
     while True:
         try:
             sent = yield waiting_for
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed on, not handled
             step = partial(started.throw, error)
         else:
             step = partial(started.send, sent)

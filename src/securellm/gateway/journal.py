@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from securellm.audit import AuditLog, Attempt, DeniedAggregate, Record
+from securellm.audit import Attempt, AuditLog, DeniedAggregate, Record
 from securellm.cache import Cached
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.finops import Reservation, Settlement, attempting, holding, settling
 from securellm.gateway.case import Case
-from securellm.gateway.stages import Funded
+from securellm.gateway.stages import Recorded
 from securellm.limits import network_of
 from securellm.routing import PlannedAttempt
 from securellm.storage import GroupCommitWriter, Operation
@@ -46,17 +46,13 @@ class Journal:
     def accepting(self) -> bool:
         return self._writer.accepting_new_work
 
-    async def intent(self, case: Case, funded: Funded) -> None:
+    async def intent(self, case: Case, reservation: Reservation) -> Recorded:
         """The reservation, durable. Nothing may reach a provider before this returns."""
-        case.funded = funded
-        await self._durable(
-            self._audit.appending(case.intent()), holding(funded.reservation), new_work=True
-        )
+        await self._durable(self._audit.appending(case.intent()), holding(reservation), new_work=True)
+        return Recorded(reservation.request_id)
 
-    async def attempt(
-        self, funded: Funded, target: PlannedAttempt, failure: GatewayError
-    ) -> None:
-        reservation = funded.reservation
+    async def attempt(self, reservation: Reservation, target: PlannedAttempt, failure: GatewayError) -> Recorded:
+        """Another attempt and its hold, durable."""
         record = Attempt(
             request_id=reservation.request_id,
             number=reservation.attempt,
@@ -67,10 +63,12 @@ class Journal:
             hold=reservation.amount,
         )
         await self._durable(self._audit.appending(record), attempting(reservation))
+        return Recorded(reservation.request_id)
 
-    async def outcome(self, case: Case, settlement: Settlement, error: GatewayError | None) -> None:
+    async def outcome(self, case: Case, settlement: Settlement, error: GatewayError | None) -> Recorded:
         """How it ended and what it cost, durable. Nothing final may reach the client before this returns."""
         await self._durable(self._audit.appending(case.outcome(settlement, error)), settling(settlement))
+        return Recorded(settlement.reservation.request_id)
 
     async def cached(self, case: Case, hit: Cached, settlement: Settlement) -> None:
         """An answer that no provider was asked for: both of its records at once."""

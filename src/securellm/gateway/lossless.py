@@ -11,11 +11,18 @@ REDACTION = "redaction"
 """The name of the guard's replacements in the closed list."""
 
 
-def redact(patch: Patch, leaves: Sequence[Leaf], replacements: Iterable[Replacement]) -> None:
-    """Make the guard's replacements on the original text: only the found characters change."""
+def redact(
+    patch: Patch, leaves: Sequence[Leaf], replacements: Iterable[Replacement], mirrors: Sequence[Mirror] = ()
+) -> None:
+    """Make the guard's replacements on the original text: only the found characters change.
+
+    What was found in a mirror (a text spelled again in pieces) has no string to change: `blank` empties it.
+    """
     done: set[int] = set()
     for replacement in replacements:
         leaf = leaves[replacement.leaf]
+        if any(mirror.holds(leaf.path) for mirror in mirrors):
+            continue
         if leaf.kind is Kind.NUMBER:
             # A number has no part to replace: it becomes a string once.
             if replacement.leaf not in done:

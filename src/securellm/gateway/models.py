@@ -25,14 +25,16 @@ async def list_models(gates: Gates, *, credential: str | None, client_ip: str) -
     tenant = snapshot.tenants.get(identity.tenant)
     if tenant is None:
         raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
-    names = visible_models(
-        key_models=identity.models, tenant_models=tenant.models, known_models=snapshot.models.keys()
-    )
+    names = visible_models(key_models=identity.models, tenant_models=tenant.models, known_models=snapshot.models.keys())
     return tuple(
         VisibleModel(
             name,
             snapshot.models[name].candidates[0].provider,
-            tuple(sorted({surface.value for candidate in snapshot.models[name].candidates for surface in candidate.surfaces})),
+            tuple(
+                sorted(
+                    {surface.value for candidate in snapshot.models[name].candidates for surface in candidate.surfaces}
+                )
+            ),
         )
         for name in names
     )

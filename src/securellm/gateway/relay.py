@@ -146,16 +146,18 @@ class StreamRelay:
         event = held.event
         replaced = False
         for fragment, start, end in held.pieces:
+            mirrored = any(mirror.holds(fragment.path) for mirror in view.mirrors)
             for cut_start, cut_end, text in self._screen.cuts(fragment.channel, start, end):
-                patch.replace_in_string(fragment.path, cut_start - start, cut_end - start, text)
                 replaced = True
+                if not mirrored:
+                    patch.replace_in_string(fragment.path, cut_start - start, cut_end - start, text)
             self._screen.forget(fragment.channel, end)
         notes_found = False
         if held.screening is not None and held.screening.replacements:
             replaced = True
             inside = [r for r in held.screening.replacements if held.whole[r.leaf].path]
             notes_found = len(inside) < len(held.screening.replacements)
-            redact(patch, held.whole, inside)
+            redact(patch, held.whole, inside, view.mirrors)
         if replaced:
             self.redacted = True
             blank(patch, view.mirrors)
@@ -170,4 +172,3 @@ class StreamRelay:
 def without_notes_of(event: SseEvent, raw: bytes) -> bytes:
     """`raw`, a rewriting of `event`, without the lines in which something was found."""
     return without_notes(SseEvent(raw=raw, data=event.data, event=event.event, notes=event.notes))
-

@@ -78,15 +78,25 @@ class Routed(msgspec.Struct, frozen=True):
         _prove(self.plan, Plan)
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """Proof that a record of this request is durable. Only the journal makes one, and only after the commit."""
+
+    request_id: str
+
+
 class Funded(msgspec.Struct, frozen=True):
     """Its dearest attempt is paid for, and the record that says so is durable."""
 
     routed: Routed
     reservation: Reservation
+    recorded: Recorded
 
     def __post_init__(self) -> None:
         _prove(self.routed, Routed)
         _prove(self.reservation, Reservation)
+        _prove(self.recorded, Recorded)
+        if not self.received.request_id == self.reservation.request_id == self.recorded.request_id:
+            raise Fault(Code.GATE_FAILED, "the reservation or the record is another request's")
 
     @property
     def received(self) -> Received:
@@ -102,7 +112,9 @@ class Settled(msgspec.Struct, frozen=True):
 
     funded: Funded
     settlement: Settlement
+    recorded: Recorded
 
     def __post_init__(self) -> None:
         _prove(self.funded, Funded)
         _prove(self.settlement, Settlement)
+        _prove(self.recorded, Recorded)

@@ -229,8 +229,14 @@ def _check_bare_brazilian(data: bytes, start: int, end: int) -> Candidate | None
     return Candidate(start, end, PHONE)
 
 
+def _opening(data: bytes, start: int, end: int) -> int:
+    """Where the number begins: at its first digit, or at the parenthesis before it that the number closes."""
+    first = _first(data, start, _DIGITS)
+    return first - 1 if first > start and data[first - 1] == 40 and b")" in data[first:end] else first
+
+
 def _check_domestic(data: bytes, start: int, end: int) -> Candidate | None:
-    start = _first(data, start, b"(0123456789")
+    start = _opening(data, start, end)
     if not _ends_clear(data, end):
         return None
     digits = _digits(data, start, end)
@@ -242,7 +248,7 @@ def _check_domestic(data: bytes, start: int, end: int) -> Candidate | None:
 
 
 def _check_north_american(data: bytes, start: int, end: int) -> Candidate | None:
-    start = _first(data, start, b"(0123456789")
+    start = _opening(data, start, end)
     if not _ends_clear(data, end) or (data[start] != 40 and data[start + 3] != data[start + 7]):
         return None
     if end < len(data) and data[end] in b"-." and data[end + 1 : end + 2].isdigit():

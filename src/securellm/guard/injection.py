@@ -59,7 +59,7 @@ def _expand(pattern: str, *, gap: str) -> str:
         for most in range(2, 6):
             pattern = pattern.replace(f"<{name}>*{most}", f"(?:(?:{words}) ){{0,{most}}}")
         pattern = pattern.replace(f"<{name}>", f"(?:{words})")
-    return pattern.replace(" ", gap)
+    return pattern.replace(" ?", "\0").replace(" ", gap).replace("\0", " {0,4}")
 
 
 class _Rules:
@@ -85,7 +85,7 @@ _WORD_RULES = _Rules(WORDS, gap=_GAP, prefix=r"\b")
 _JOINED_RULES = _Rules([phrase for phrase in WORDS if phrase.weight >= 800], gap=" {0,4}", prefix="")
 _MARK_RULES = _Rules(MARKS, gap=" ", prefix="")
 _ABOUT = re2.compile(ABOUT.encode("ascii"), latin1())
-_TO_WORDS = bytes(byte if chr(byte).isalnum() and byte < 128 or byte == 1 else 32 for byte in range(256))
+_TO_WORDS = bytes(byte if (chr(byte).isalnum() and byte < 128) or byte == 1 else 32 for byte in range(256))
 
 
 def _scores(lowered: bytes, *, quotable: bool) -> Iterator[Suspicion]:
@@ -130,8 +130,8 @@ def _is_mentioned(lowered: bytes, start: int, end: int) -> bool:
 # --- disguises ------------------------------------------------------------------------------------------------
 
 _HINTS = re2.compile(
-    rb"[a-z][0-9@$!|]{1,2}[a-z]|\b[0-9@$!|][a-z]{2}|(?:^|[^a-z0-9])[a-z0-9](?:[ ._*|~/\-][a-z0-9]){5}|[a-z0-9+/_\-]{24}|(?:[0-9a-f]{2}[ :,]){12}|"
-    + ROT13_STEMS.encode("ascii"),
+    rb"[a-z][0-9@$!|]{1,2}[a-z]|\b[0-9@$!|][a-z]{2}|(?:^|[^a-z0-9])[a-z0-9](?:[ ._*|~/\-]{1,2}[a-z0-9]){5}|"
+    rb"[a-z0-9+/_\-]{24}|(?:[0-9a-f]{2}[ :,]){12}|" + ROT13_STEMS.encode("ascii"),
     latin1(),
 )
 _SPACED = re2.compile(rb"(?:^|[^a-z0-9])[a-z0-9](?:[ ._*|~/\-]{1,2}[a-z0-9]){5,}(?:[^a-z0-9]|$)", latin1())

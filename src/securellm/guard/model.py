@@ -52,7 +52,7 @@ class FindingType(StrEnum):
     CARD = "card"
     EMAIL = "email"
     PHONE = "phone"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105
     INJECTION = "injection"
 
 

@@ -10,18 +10,16 @@ from securellm.guard.model import Candidate, Direction, Finding, FindingType, Gu
 
 BLOCKING_SCORE = {GuardMode.STANDARD: 800, GuardMode.STRICT: 600}
 """From which score on an injection is blocked."""
-NUMERIC_TYPES = frozenset({FindingType.CPF, FindingType.CNPJ, FindingType.CARD})
-"""What a JSON integer can be."""
 
 
-def action(mode: GuardMode, type: FindingType, direction: Direction, *, score: int = 1000) -> Verdict:
+def action(mode: GuardMode, kind: FindingType, direction: Direction, *, score: int = 1000) -> Verdict:
     """What a finding of this type asks for."""
     if mode in (GuardMode.OFF, GuardMode.OBSERVE):
         return Verdict.ALLOW
-    if type is FindingType.INJECTION:
+    if kind is FindingType.INJECTION:
         blocks = direction is Direction.PROMPT and score >= BLOCKING_SCORE[mode]
         return Verdict.BLOCK if blocks else Verdict.ALLOW
-    if type is FindingType.SECRET and mode is GuardMode.STRICT:
+    if kind is FindingType.SECRET and mode is GuardMode.STRICT:
         return Verdict.BLOCK
     return Verdict.REDACT
 
@@ -31,8 +29,8 @@ def verdict(findings: Iterable[Finding]) -> Verdict:
     return max((finding.action for finding in findings), key=lambda action: action.severity, default=Verdict.ALLOW)
 
 
-def replacement_text(type: FindingType) -> str:
-    return f"[{type.upper()}]"
+def replacement_text(kind: FindingType) -> str:
+    return f"[{kind.upper()}]"
 
 
 class Sighting(NamedTuple):

@@ -58,7 +58,7 @@ class _Channel:
             # Where nothing is escaped, the last view stands for the deeper ones too.
             levels = range(number, number + 1 if number < len(views) - 1 else LEVELS + 1)
             for follow in {follow for level, follow in self._runs if level in levels}:
-                at = view.index(before)
+                at = view.index_of(before)
                 end = detectors.extend(data, at, follow)
                 if end > at:
                     self.merger.stretch(self._base + view.span(at, end)[1])
@@ -77,8 +77,10 @@ class _Channel:
             self.merger.add(sighting, quoted=quoted)
 
     def _forget_before(self, settled: int, views: Sequence[View], boundaries: Sequence[int] | None) -> None:
-        length = len(self._text)
-        cut = min(view.origin(max(0, view.index(settled) - detectors.CONTEXT), length) for view in views)
+        context = [view.index_of(settled) - detectors.CONTEXT for view in views]
+        if min(context) <= 0:
+            return
+        cut = min(view.origin(at, len(self._text)) for view, at in zip(views, context, strict=True))
         if boundaries is not None:
             known = bisect_right(boundaries, cut)
             cut = boundaries[known - 1] if known else 0

@@ -17,7 +17,7 @@ BREAK = "\x02"
 _UNEVEN = "\x03"
 
 MAX_INVISIBLE = 32
-"""Of a longer run of invisible characters the rest is one `BREAK`, so that a view never hides unbounded text."""
+"""In a longer run of invisible characters every next one is a `BREAK`: a view never hides an unbounded text."""
 LEVELS = 2
 """How often JSON escapes are undone."""
 
@@ -41,7 +41,7 @@ class View(NamedTuple):
             return index
         return self.starts[index] if index < len(self.starts) else length
 
-    def index(self, origin: int) -> int:
+    def index_of(self, origin: int) -> int:
         """The first index whose character began at `origin` or later."""
         if self.starts is None:
             return min(origin, len(self.data))
@@ -167,8 +167,9 @@ def _pair(text: str, at: int, high: int, *, final: bool) -> tuple[str, int]:
     tail = text[at + 6 : at + 12]
     if len(tail) < 6 and not final and "\\u"[: len(tail)] == tail[:2] and _HEX.issuperset(tail[2:]):
         return "", 0
-    if len(tail) == 6 and tail[:2] == "\\u" and _HEX.issuperset(tail[2:]):
-        low = int(tail[2:], 16)
+    digits = tail[2:]
+    if len(tail) == 6 and tail[:2] == "\\u" and _HEX.issuperset(digits):
+        low = int(digits, 16)
         if 0xDC00 <= low < 0xE000:
             return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), 12
     return chr(high), 6
@@ -207,8 +208,8 @@ def _fold_unevenly(text: str, even: str) -> View:
             invisible = 0
         else:
             invisible += 1
-            if invisible == MAX_INVISIBLE + 1:
-                folded = BREAK
+            if invisible > MAX_INVISIBLE:
+                folded, invisible = BREAK, 0
         parts.append(folded)
         starts.extend([uneven] * len(folded))
         ends.extend([uneven + 1] * len(folded))

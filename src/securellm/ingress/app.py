@@ -90,9 +90,7 @@ class Ingress:
         label = route.surface.value if route is not None else "other"
         started = self._clock.monotonic()
         request_id = self._ids.new("req")
-        reply = HttpReply(
-            exchange, surface, request_id=request_id, heartbeat=self._limits.heartbeat, clock=self._clock
-        )
+        reply = HttpReply(exchange, surface, request_id=request_id, heartbeat=self._limits.heartbeat, clock=self._clock)
         self._metrics.open_requests.inc()
         try:
             await self._answer(exchange, route, reply, request_id, started)
@@ -130,9 +128,7 @@ class Ingress:
             raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
         span = trace(headers, self._ids)
         if route is None:
-            models = await list_models(
-                self.gates, credential=credential(headers), client_ip=exchange.peer
-            )
+            models = await list_models(self.gates, credential=credential(headers), client_ip=exchange.peer)
             await reply.send(
                 200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
             )
@@ -242,5 +238,3 @@ def _models_body(models: tuple[VisibleModel, ...], *, anthropic: bool) -> bytes:
             ],
         }
     return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-
-

@@ -41,7 +41,9 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=len(inputs),
         images=0,
-        estimate=Estimate(input_tokens=text_bytes(texts.leaves) + 8 * len(inputs), output_cap=0, choices=1, cache_writes=False),
+        estimate=Estimate(
+            input_tokens=text_bytes(texts.leaves) + 8 * len(inputs), output_cap=0, choices=1, cache_writes=False
+        ),
         deterministic=True,
         cache_control=headers.get("x-securellm-cache", ""),
     )

@@ -55,7 +55,9 @@ class AsgiExchange:
         self.peer: str = client[0] if client else ""
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
-        encodings = [value.decode("latin-1").strip().lower() for name, value in self.headers if name == b"content-encoding"]
+        encodings = [
+            value.decode("latin-1").strip().lower() for name, value in self.headers if name == b"content-encoding"
+        ]
         inflate = Inflate(encodings, limit=limit)
         try:
             async with asyncio.timeout(seconds):
@@ -67,9 +69,7 @@ class AsgiExchange:
                     if not message.get("more_body", False):
                         return inflate.close()
         except TimeoutError:
-            raise Refusal(
-                Code.REQUEST_TIMEOUT, f"the body was not complete within {seconds:g} s"
-            ) from None
+            raise Refusal(Code.REQUEST_TIMEOUT, f"the body was not complete within {seconds:g} s") from None
 
     async def gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -91,9 +91,12 @@ class _Walk:
         elif type(value) is list:
             for index, item in enumerate(value):
                 self.value(name, item, (*path, index), role)
-        elif (type(value) is int or (type(value) is float and value.is_integer())) and abs(value) >= _SMALLEST_NUMBER:
-            if name not in self._shape.numbers:
-                self.leaves.append(Leaf(path, str(abs(int(value))), role, Kind.NUMBER))
+        elif (
+            (type(value) is int or (type(value) is float and value.is_integer()))
+            and abs(value) >= _SMALLEST_NUMBER
+            and name not in self._shape.numbers
+        ):
+            self.leaves.append(Leaf(path, str(abs(int(value))), role, Kind.NUMBER))
 
     def _role_of(self, value: Mapping[str, Value], role: Role) -> Role:
         if value.get("type") in _TOOL_RESULTS:

@@ -25,7 +25,7 @@ class Hardened(HttpToolsProtocol):
 
     request_timeout: float = 30.0
     max_headers: int = 64 * 1024
-    refused: Callable[[str], None] = staticmethod(lambda cause: None)
+    refused: Callable[[str], None] = staticmethod(lambda _: None)
 
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -98,7 +98,7 @@ class Hardened(HttpToolsProtocol):
         super().on_message_complete()
         self._in_head = True
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own wording
         """Answer what the parser could not take; the cause is one of ours or llhttp's."""
         error = _pending()
         if isinstance(error, _Refused):

@@ -57,9 +57,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     """The facts of a response request. Raises Refusal (INVALID_REQUEST, UNSUPPORTED_FIELD) naming the field."""
     members = document.members()
     if facts.flag(members, "background"):
-        raise Refusal(
-            Code.UNSUPPORTED_FIELD, "background responses outlive their audit record", param="background"
-        )
+        raise Refusal(Code.UNSUPPORTED_FIELD, "background responses outlive their audit record", param="background")
     given = members.get("input")
     items: list[facts.Members] = []
     if isinstance(given, list):

@@ -102,14 +102,16 @@ class Buckets:
 
     def _at(self, bucket: _Bucket, rate: Rate) -> int:
         """Now, in ticks of `rate`, to which the bucket is brought."""
+        now_us = self._now_us()
+        now = now_us * rate.per_minute
         if bucket.per_minute != rate.per_minute:
-            bucket.tat = rules.rescale(bucket.tat, old=bucket.per_minute, new=rate.per_minute)
+            bucket.tat = rules.carry_over(bucket.tat, old_now=now_us * bucket.per_minute, new_now=now)
             bucket.given_back = 0
             bucket.per_minute = rate.per_minute
-        return self._now_us() * rate.per_minute
+        return now
 
     def _now_us(self) -> int:
-        return int(self._clock.monotonic() * 1_000_000)
+        return round(self._clock.monotonic() * 1_000_000)
 
 
 def _seconds(ticks: int, rate: Rate) -> float:

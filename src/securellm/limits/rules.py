@@ -50,9 +50,9 @@ def available(tat: int, now: int, *, period: int, burst: int) -> int:
     return max(0, (burst * period - max(0, tat - now)) // period)
 
 
-def rescale(tat: int, *, old: int, new: int) -> int:
-    """The same moment in ticks of another rate, rounded up."""
-    return -(-tat * new // old)
+def carry_over(tat: int, *, old_now: int, new_now: int) -> int:
+    """The TAT after the rate changed: the same units stand in the bucket, and drain at the new rate."""
+    return new_now + max(0, tat - old_now)
 
 
 def network_of(address: str) -> str:

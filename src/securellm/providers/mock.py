@@ -21,6 +21,7 @@ from securellm.transport import Headers, OutboundRequest, Timeouts
 _CREATED = 1_767_225_600
 _DIMENSIONS = 64
 _PAUSE = 0.25
+_FAILURES = frozenset(str(status) for status in range(400, 600))
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
@@ -74,10 +75,12 @@ class MockSender:
         if not isinstance(model, str) or surface not in _SURFACES:
             return self._answer(400, _JSON, [_error(surface, 400, "model is missing, or the path is unknown")])
         if model.startswith("error-"):
-            status = int(model[6:]) if model[6:].isdecimal() else 500
+            status = int(model[6:]) if model[6:] in _FAILURES else 500
             waiting: Headers = ((b"retry-after", b"1"),) if status in {429, 503, 529} else ()
             return self._answer(status, _JSON + waiting, [_error(surface, status, f"asked to fail with {status}")])
         pause = _PAUSE if model == "slow" else 0.0
+        if pause:
+            await self._sleep(pause)
         if surface == "embeddings":
             return self._answer(200, _JSON, [_dump(_embeddings(asked, model))], pause=pause)
         plan = _plan(surface, asked, model)

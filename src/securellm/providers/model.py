@@ -57,6 +57,10 @@ class Mirror(msgspec.Struct, frozen=True):
     path: Path
     blank: Value = None
 
+    def holds(self, path: Path) -> bool:
+        """Whether a leaf or fragment at `path` is one of the joined tokens, not a string of the document."""
+        return path[: len(self.path)] == self.path
+
 
 class Fragment(msgspec.Struct, frozen=True, kw_only=True):
     """One text of an event that must be screened before the event may leave."""

@@ -17,13 +17,13 @@ _PRINTABLE = re.compile(r"[!-~]{16,256}", re.ASCII)
 _SHAPES = {PEPPER: _HEX32, AUDIT_KEY: _HEX32, ADMIN_TOKEN: _PRINTABLE}
 
 
-class KeyRefused(Exception):  # noqa: N818 - a refusal to start
-    """A key file that must not be used, and what to do about it."""
+class KeyRefused(Exception):
+    """A key file that must not be used, and what to do about it. `reason` names the file."""
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
-        super().__init__(f"{path}: {reason}")
         self.path = path
-        self.reason = reason
+        self.reason = f"{path}: {reason}"
+        super().__init__(self.reason)
         self.remedy = remedy
 
 

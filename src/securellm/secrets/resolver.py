@@ -17,7 +17,7 @@ _QUOTED = re.compile(r"""(?:"([^"]*)"|'([^']*)')[ \t]*(?:#.*)?""", re.DOTALL)
 _COMMENT = re.compile(r"[ \t]+#.*", re.DOTALL)
 
 
-class SecretUnavailable(Exception):  # noqa: N818 - the reference is at fault, not the program
+class SecretUnavailable(Exception):
     """A reference that cannot be resolved. Names the reference or the file; never a value."""
 
     def __init__(self, reference: str, reason: str, remedy: str) -> None:

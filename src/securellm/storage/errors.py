@@ -10,15 +10,15 @@ class StorageError(Exception):
         self.remedy = remedy
 
 
-class DataDirLocked(StorageError):  # noqa: N818 - a refusal to start
+class DataDirLocked(StorageError):
     """Another process owns the data directory."""
 
 
-class StorageRefused(StorageError):  # noqa: N818 - a refusal to start
+class StorageRefused(StorageError):
     """The data is whole but not ours to write: another schema, version, log or key."""
 
 
-class StorageDamaged(StorageError):  # noqa: N818 - the data is at fault, not the program
+class StorageDamaged(StorageError):
     """The data cannot be read as what it should be."""
 
 
@@ -26,5 +26,5 @@ class StorageChanged(StorageDamaged):
     """A file thought idle was written to during the look at it; looking again gives a sound answer."""
 
 
-class StorageConflict(StorageError):  # noqa: N818 - the change is at fault, not the program
+class StorageConflict(StorageError):
     """A write broke a rule of the schema, such as a name that exists already."""

@@ -19,6 +19,12 @@ from securellm.storage.schema import (
 )
 
 _HEADER = struct.Struct(">16sH6B12I20s2I")
+_PRAGMAS = (
+    ("application_id", JOURNAL_APPLICATION),
+    ("user_version", JOURNAL_VERSION),
+    ("encoding", "UTF-8"),
+    ("auto_vacuum", 0),
+)
 _REMEDY = "Keep the files as evidence, and restore the directory from a backup."
 
 
@@ -54,7 +60,7 @@ def damage(connection: Connection, path: Path, schema: Sequence[str]) -> list[st
     if objects(connection) != wanted:
         raise StorageDamaged(f"the schema of {path.name} is not the one this release writes", remedy=_REMEDY)
     problems = _header_damage(path, cookie)
-    for pragma, value in (("application_id", JOURNAL_APPLICATION), ("user_version", JOURNAL_VERSION)):
+    for pragma, value in (*_PRAGMAS, ("schema_version", cookie)):
         if connection.execute(f"PRAGMA {pragma}").fetchone() != (value,):
             problems.append(f"{pragma} is not {value}")
     problems += [f"integrity: {row[0]}" for row in connection.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
@@ -119,23 +125,25 @@ def _header_damage(path: Path, cookie: int) -> list[str]:
         magic, page_size, write_form, read_form, reserved, most, least, leaf, changes, pages, _, _, schema_cookie,
         schema_form, cache, largest_root, encoding, version, vacuum, application, zeros, valid_for, library,
     ) = _HEADER.unpack(raw)  # fmt: skip
-    expected = {
+    expected: dict[str, tuple[object, object]] = {
         "magic": (magic, b"SQLite format 3\0"),
         "page size": (page_size, PAGE_SIZE),
         "format": ((write_form, read_form), (2, 2)),
         "reserved space": (reserved, 0),
         "payload fractions": ((most, least, leaf), (64, 32, 32)),
-        "schema format": (schema_form, 4),
-        "cache size": (cache, 0),
-        "vacuum mode": ((largest_root, vacuum), (0, 0)),
-        "text encoding": (encoding, 1),
-        "user version": (version, JOURNAL_VERSION),
-        "application id": (application, JOURNAL_APPLICATION),
-        "expansion bytes": (zeros, bytes(20)),
-        "library version": (library // 1_000_000, 3),
     }
-    if not _in_use(path):
-        expected["change counter"] = (changes, valid_for)
-        expected["schema cookie"] = (schema_cookie, cookie)
-        expected["page count"] = (pages * PAGE_SIZE, path.stat().st_size)
+    if not _in_use(path):  # Else the log may hold a newer first page, which the pragmas speak of.
+        expected |= {
+            "change counter": (changes, valid_for),
+            "page count": (pages * PAGE_SIZE, path.stat().st_size),
+            "schema cookie": (schema_cookie, cookie),
+            "schema format": (schema_form, 4),
+            "cache size": (cache, 0),
+            "vacuum mode": ((largest_root, vacuum), (0, 0)),
+            "text encoding": (encoding, 1),
+            "user version": (version, JOURNAL_VERSION),
+            "application id": (application, JOURNAL_APPLICATION),
+            "expansion bytes": (zeros, bytes(20)),
+            "library version": (library // 1_000_000, 3),
+        }
     return [f"file header: {name}" for name, (found, wanted) in expected.items() if found != wanted]

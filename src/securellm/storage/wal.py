@@ -27,8 +27,8 @@ def lost_frames(database: Path) -> list[str]:
     """Whether the log beside `database` has lost transactions that were durable once. Call it before opening.
 
     A crash can leave at most one unfinished transaction after the last whole one, so a second one proves damage; and
-    the index never counts a frame that was not flushed. Without an index, damage to the last transaction alone looks
-    like a crash. A live writer may be at work: what it changes meanwhile is looked at again.
+    the index never counts a frame that was not flushed. Without an index, damage to the last two transactions
+    alone looks like a crash. A live writer may be at work: what it changes meanwhile is looked at again.
     """
     found: list[str] = []
     for _ in range(_ATTEMPTS):

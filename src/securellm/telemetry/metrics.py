@@ -42,9 +42,7 @@ class Metrics:
             "llm_errors", "Failed attempts at providers", ["provider", "error_type"], registry=self.registry
         )
         self.refusals = Counter("refusals", "Requests refused, by code", ["code"], registry=self.registry)
-        self.verdicts = Counter(
-            "guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry
-        )
+        self.verdicts = Counter("guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry)
         self.cache = Counter("cache_lookups", "Exact cache look-ups", ["result"], registry=self.registry)
         self.audit_lag = Histogram(
             "audit_lag_seconds",

@@ -32,7 +32,7 @@ _OURS = frozenset(
         b"upgrade",
     }
 )
-_VERSION = b"HTTP/1.1 "
+_OPENINGS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
 def encode_head(request: OutboundRequest, target: Target) -> bytes:
@@ -107,10 +107,10 @@ class ReplyReader:
         if parser is None:
             raise Fault(Code.INTERNAL, "a finished reply was fed")
         self._received = True
-        if len(self._opening) < len(_VERSION):
-            self._opening += data[: len(_VERSION) - len(self._opening)]
+        if len(self._opening) < len(_OPENINGS[0]):
+            self._opening += data[: len(_OPENINGS[0]) - len(self._opening)]
             # llhttp also speaks RTSP and ICE, and skips blank lines before a reply.
-            if not _VERSION.startswith(self._opening):
+            if not any(opening.startswith(self._opening) for opening in _OPENINGS):
                 raise self._refusal("not an HTTP/1.1 reply")
         try:
             parser.feed_data(data)
@@ -180,7 +180,8 @@ class ReplyReader:
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        if parser.get_http_version() != "1.1":
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
             self._refuse("not an HTTP/1.1 reply")
         if not 100 <= status <= 599:
             self._refuse("its status is not a number from 100 to 599")
@@ -197,6 +198,8 @@ class ReplyReader:
             return
         if codings and codings != [b"chunked"]:
             self._refuse("its transfer encoding is not chunked alone")
+        if codings and version == "1.0":
+            self._refuse("an HTTP/1.0 reply has no transfer encoding")
         self.status = status
         self.headers = tuple(headers)
         self._has_body = not (self._head_only or status in {204, 304})

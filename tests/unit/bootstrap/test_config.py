@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from securellm.bootstrap.config import Loaded, config_digest, data_dir_of, load_config
 from securellm.core.surfaces import Surface
 from securellm.guard.model import GuardMode
+from securellm.limits import Rate, TenantRates
+from securellm.limits.settings import ProviderLimits, TenantLimits
 from securellm.providers.registry import KINDS
 from securellm.providers.settings import Timeouts
 from securellm.settings import ConfigError, Listen, Problem, Seconds
@@ -39,7 +41,7 @@ class Kind(NamedTuple):
 TABLE: Mapping[str, Kind] = {
     "openai": Kind(),
     "compatible": Kind(default_base_url=None, credential_required=False, default_rate=None),
-    "mock": Kind(default_base_url=None, credential_required=False, demo_only=True),
+    "mock": Kind(credential_required=False, demo_only=True),
 }
 
 SAMPLE = """\
@@ -556,6 +558,17 @@ def test_the_digest_is_of_what_is_in_force_and_of_no_secret(tmp_path: Path) -> N
     assert config_digest(loaded(tmp_path, spelled_out).config) == digest
     other, _ = changed('guard = "strict"', 'guard = "standard"')
     assert config_digest(loaded(tmp_path, other).config) != digest
+
+
+def test_limits_are_rates_whose_burst_is_a_minutes_unless_said_otherwise(tmp_path: Path) -> None:
+    limits = loaded(tmp_path, SAMPLE).config.tenants[0].limits
+    assert limits.rates() == TenantRates(
+        requests=Rate(per_minute=600, burst=600), tokens=Rate(per_minute=200_000, burst=200_000), parallel=50
+    )
+    assert TenantLimits(requests_per_minute=600, burst=9).rates().requests == Rate(per_minute=600, burst=9)
+    assert TenantLimits().rates() == TenantRates()
+    assert ProviderLimits(requests_per_minute=60).rate() == Rate(per_minute=60, burst=60)
+    assert ProviderLimits(requests_per_minute=60, burst=5).rate() == Rate(per_minute=60, burst=5)
 
 
 def test_keys_take_surfaces_and_an_expiry(tmp_path: Path) -> None:

@@ -144,5 +144,21 @@ def test_a_configuration_with_problems_is_looked_at_as_far_as_it_goes(tmp_path: 
     assert str(tmp_path / "d" / "audit.db") in answer.output
 
 
+def test_files_that_every_user_can_read_are_warned_about(tmp_path: Path) -> None:
+    config, secret = tmp_path / "securellm.toml", tmp_path / "key"
+    config.write_text(
+        '[[providers]]\nid = "a"\nkind = "openai"\ncredential = "file:key"\n'
+        '[[models]]\nname = "m"\nroute = [{ provider = "a", model = "m" }]\n'
+    )
+    secret.write_text("sk-something")
+    secret.chmod(0o644)
+    config.chmod(0o666)
+    answer = CliRunner().invoke(main, ["doctor", "--config", str(config), "--json"])
+    warnings = [row["text"] for row in json.loads(answer.output)["findings"] if row["status"] == "warning"]
+    assert f"every user of this machine can read {secret}" in warnings
+    assert any(text.startswith(f"others can write {config}") for text in warnings)
+    assert "sk-something" not in answer.output
+
+
 def test_it_wants_to_know_where_to_look() -> None:
     assert CliRunner().invoke(main, ["doctor"]).exit_code == Exit.PROBLEMS

@@ -23,7 +23,9 @@ def test_a_cost_is_rounded_up_and_by_less_than_one_nano(picos: int) -> None:
     assert 0 <= cost_of(picos) * 1_000 - picos < 1_000
 
 
-@pytest.mark.parametrize("text", ["1", "1 usd", "-1 USD", "1.0000000001 USD", "1e3 USD", "1,00 USD", " 1 USD", "1 USD "])
+@pytest.mark.parametrize(
+    "text", ["1", "1 usd", "-1 USD", "1.0000000001 USD", "1e3 USD", "1,00 USD", " 1 USD", "1 USD "]
+)
 def test_an_amount_that_is_not_exact_and_named_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="amount"):
         parse_amount(text)

@@ -14,6 +14,7 @@ from securellm.core.errors import Code, Refusal
 from securellm.core.usage import Usage
 from securellm.finops import (
     Finops,
+    Price,
     Reservation,
     Settlement,
     attempt_fields,
@@ -22,6 +23,7 @@ from securellm.finops import (
     intent_fields,
     load,
     outcome_fields,
+    period_of,
     settling,
 )
 
@@ -179,17 +181,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(choice=PICK, extra=st.integers(1, 200))
     def bill_too_much(self, choice: int, extra: int) -> None:
         reservation = self.live[self.pick(choice, self.live)]
-        self.record_end(self.service.settle(reservation, Usage(input=reservation.amount + extra)))
+        self.record_end(self.service.settle(reservation, Usage(input=2 * (reservation.amount + extra))))
         assert self.service.acknowledge("acme", reservation.route)
 
     @precondition(lambda self: self.live)
-    @rule(choice=PICK, presumed=st.booleans(), journal_fails=st.booleans())
-    def try_again(self, choice: int, presumed: bool, journal_fails: bool) -> None:
+    @rule(choice=PICK, presumed=st.booleans(), journal_fails=st.booleans(), picos=st.sampled_from([500, 1_000, 1_500]))
+    def try_again(self, choice: int, presumed: bool, journal_fails: bool, picos: int) -> None:
         former = self.live[self.pick(choice, self.live)]
+        other = quote("b/gpt", price=Price(input=picos, output=0))
+        if former.estimate is None:
+            return
         try:
-            after = self.service.next_attempt(former, quote("b/gpt"), presumed=presumed)
+            after = self.service.next_attempt(former, other, presumed=presumed)
         except Refusal as refusal:
-            assert presumed
+            assert presumed or picos * former.estimate.input_tokens > 1_000 * former.amount
             assert refusal.code in {Code.BUDGET_HELD, Code.BUDGET_EXHAUSTED}  # noqa: PT017
             return
         if journal_fails:
@@ -244,6 +249,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.waiting:
             assert self.model.holds
 
+    def everything_left_can_be_had(self) -> None:
+        period = period_of(self.clock.now_us())
+        left = LIMIT - self.model.total(period)
+        if left >= 0:
+            last = self.loop.run_until_complete(reserve(self.service, "last", left, limit=LIMIT, wait=0.0))
+            self.service.release(last)
+
     def teardown(self) -> None:
         for task in self.waiting.values():
             task.cancel()
@@ -254,6 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.crash()
         assert self.service.snapshot().holds == ()
         assert load(self.journal.connection).holds == ()
+        self.everything_left_can_be_had()
         assert self.journal.problems() == []
         accounts: Counter[str] = Counter()
         for debit, credit, amount in self.journal.connection.execute("SELECT debit, credit, amount FROM ledger"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from pathlib import Path
 
 import pytest
 from tests.unit.finops.ledger import JournalDownError, ManualClock, MemoryJournal, quote, reserve, tokens
@@ -11,7 +12,6 @@ from securellm.core.usage import Usage
 from securellm.finops import (
     SCHEMA,
     Balance,
-    Budget,
     Finops,
     Hold,
     LedgerReplay,
@@ -26,6 +26,7 @@ from securellm.finops import (
     outcome_fields,
     settling,
 )
+from securellm.storage import GroupCommitWriter, damage, open_readonly
 
 
 def reservation(request_id: str = "r1", amount: int = 60) -> Reservation:
@@ -239,6 +240,18 @@ def test_an_unbudgeted_request_is_in_the_ledger_too() -> None:
     asyncio.run(scene())
 
 
-def test_a_budget_is_not_part_of_the_schema() -> None:
-    assert Budget(limit=Nanos(1)).hard
-    assert [statement.split()[2] for statement in SCHEMA[:3]] == ["ledger", "balances", "holds"]
+def test_the_journal_keeps_what_the_operations_write(tmp_path: Path) -> None:
+    async def scene(writer: GroupCommitWriter) -> None:
+        held = reservation()
+        await writer.submit(holding(held))
+        await writer.submit(settling(settlement(held, settled=20)), holding(reservation("r2")))
+
+    path = tmp_path / "audit.db"
+    writer = GroupCommitWriter.open(path, SCHEMA)
+    asyncio.run(scene(writer))
+    writer.close()
+    with open_readonly(path) as connection:
+        assert damage(connection, path, SCHEMA) == []
+        state = load(connection)
+    assert state.balances == (Balance("acme", "2026-11", "USD", 20, 0, 0),)
+    assert state.holds == (Hold("r2", "acme", "2026-11", "USD", 60),)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code
@@ -14,6 +16,7 @@ from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.providers import DIALECTS, EventView, SseEvent, SseParser, StreamReader, rewrite
 
+NAMES = ["choices", "message", "delta", "content", "tool_calls", "logprobs", "token", "id", "text", "index", "usage"]
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -386,6 +389,13 @@ def test_an_event_whose_name_and_type_disagree_is_a_failure(surface: str) -> Non
     assert view.failure.code is Code.BAD_REPLY
 
 
+@pytest.mark.parametrize("surface", ["chat", "messages", "responses"])
+def test_an_event_name_carries_no_text(surface: str) -> None:
+    view = reader(f"{surface}_text").read(event(b"{}", name="my CPF is 111.444.777-35"))
+    assert view.failure is not None
+    assert view.failure.code is Code.BAD_REPLY
+
+
 def test_comments_that_could_hide_something_are_screened_and_plain_ones_are_not() -> None:
     assert reader("chat_text").read(event(b"", notes=": keep-alive")).fragments == ()
     [fragment] = reader("chat_text").read(event(b"", notes=": CPF 111.444.777-35")).fragments
@@ -466,6 +476,30 @@ def test_cumulative_usage_never_falls() -> None:
 def test_a_server_tool_is_counted() -> None:
     machine, _ = read("messages_web_search", whole_events(golden("messages_web_search")))
     assert machine.server_tool_uses == (("web_search", 1),)
+
+
+def test_fewer_choices_than_asked_for_finish_with_the_stream() -> None:
+    open_stream = DIALECTS[Surface.CHAT].open_stream
+    assert open_stream is not None
+    machine = open_stream(choices=3)
+    views = [machine.read(one) for one in whole_events(golden("chat_text"))]
+    assert [view.finish for view in views if view.finish] == ["stop"]
+    assert views[-1].finish == machine.finish == "stop"
+
+
+@pytest.mark.parametrize("surface", ["chat", "messages", "responses"])
+@given(
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers(0, 2) | st.just("a b"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_no_text_of_an_event_hides_in_any_shape(surface: str, body: object) -> None:
+    written = json.dumps({"choices": [body], "delta": body, "response": body, "item": body, "content_block": body})
+    view = reader(f"{surface}_text").read(event(written.encode()))
+    assert view.failure is None
+    assert sum(fragment.text.count("a b") for fragment in view.fragments) == written.count('"a b"')
 
 
 def test_a_document_is_given_for_every_event_with_data() -> None:

@@ -243,3 +243,10 @@ def test_a_value_that_does_not_fit_names_its_key(text: str, key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load(text, Every, source="x")
     assert [problem.key for problem in refused.value.problems] == [key]
+
+
+@pytest.mark.parametrize("kind", [bytes, int | str, dict[int, str], object])
+def test_a_tree_with_a_field_of_no_known_kind_is_a_mistake_in_the_program(kind: Any) -> None:
+    tree = msgspec.defstruct("Odd", [("field", kind)])
+    with pytest.raises(TypeError):
+        load("", tree, source="x")

@@ -135,6 +135,8 @@ class StreamReader(Machine):
         self._expected = choices
         self._unfinished: dict[str, bool] = {}
         """Of each choice seen, whether it lacks a finish reason."""
+        self._reason: str | None = None
+        """The last finish reason given."""
 
     def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:  # noqa: ARG002
         if members.get("error"):
@@ -143,13 +145,12 @@ class StreamReader(Machine):
         fragments, mirrors = self._texts(document, members)
         closes: tuple[str, ...] = ()
         written = frozenset(fragment.channel for fragment in fragments if fragment.channel)
-        reason: str | None = None
         for at, choice in enumerate(choices if isinstance(choices, list) else ()):
             if not isinstance(choice, dict):
                 continue
             index = _index(choice, at)
             finish = named(choice.get("finish_reason"))
-            reason = finish or reason
+            self._reason = finish or self._reason
             self._unfinished[index] = self._unfinished.get(index, True) and finish is None
             prefix = f"{index}/"
             if finish is not None:
@@ -168,7 +169,7 @@ class StreamReader(Machine):
             closes=closes,
             mirrors=mirrors,
             usage=usage,
-            finish=self._finished(reason),
+            finish=self._finished(expected=self._expected),
             model=named(members.get("model")),
             model_path=("model",) if "model" in members else None,
             drop=drop,
@@ -176,19 +177,18 @@ class StreamReader(Machine):
             document=document,
         )
 
-    def _finished(self, reason: str | None) -> str | None:
-        if reason is None or self.finish is not None:
+    def _finished(self, *, expected: int) -> str | None:
+        """The finish reason, once: when `expected` choices and all that were seen have one."""
+        if self.finish is not None or len(self._unfinished) < expected or any(self._unfinished.values()):
             return None
-        if len(self._unfinished) < self._expected or any(self._unfinished.values()):
-            return None
-        self.finish = reason
-        return reason
+        self.finish = self._reason
+        return self.finish
 
     def _done(self) -> EventView:
         if not self._unfinished or any(self._unfinished.values()):
             return self._fails(truncated("the stream ended before every choice was finished"))
         self.terminal = True
-        return EventView(terminal=True, closes=self._close())
+        return EventView(terminal=True, finish=self._finished(expected=0), closes=self._close())
 
     def _channel(self, path: Path, members: dict[str, Value]) -> str:
         """The choice, and where in it: `0/delta/content`, `0/delta/tool_calls/1/function/arguments`."""

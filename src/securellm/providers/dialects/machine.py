@@ -6,7 +6,7 @@ from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal, UpstreamFailure
 from securellm.core.messages import Path
 from securellm.core.usage import Usage
-from securellm.providers.dialects.shape import Finder
+from securellm.providers.dialects.shape import Finder, is_name
 from securellm.providers.failures import told
 from securellm.providers.model import EventView, Fragment, Mirror, SseEvent
 
@@ -34,6 +34,8 @@ class Machine:
         notes = (Fragment(path=(), text=event.notes),) if event.notes and not _is_keepalive(event.notes) else ()
         if self._broken:
             return self._bad("an event came after a failure")
+        if event.event is not None and not is_name(event.event):
+            return self._bad("an event's name is not one")
         if event.event == "error":
             return self._fails(_error_in(event))
         if not event.data:

@@ -42,6 +42,8 @@ _RESULT = Members(
     }
 )
 
+_USAGE = Members({"service_tier": Mark.OPAQUE, "inference_geo": Mark.OPAQUE, "speed": Mark.OPAQUE}, other=Mark.NUMERIC)
+
 
 def _block(text: Mark) -> Shape:
     return Members(
@@ -71,7 +73,7 @@ def _message(text: Mark) -> dict[str, Shape]:
         "content": Each(_block(text)),
         "stop_reason": Mark.OPAQUE,
         "stop_sequence": Mark.TEXT,
-        "usage": Mark.NUMERIC,
+        "usage": _USAGE,
         "container": Members({"id": Mark.OPAQUE, "expires_at": Mark.OPAQUE}),
     }
 
@@ -136,7 +138,7 @@ class StreamReader(Machine):
                     },
                     other=Mark.PIECE,
                 ),
-                "usage": Mark.NUMERIC,
+                "usage": _USAGE,
             }
         )
     )

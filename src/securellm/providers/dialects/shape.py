@@ -113,7 +113,7 @@ class _Search:
             return
         kind = Kind.TEXT
         if shape is Mark.OPAQUE:
-            if _is_name(text):
+            if is_name(text):
                 return
         elif shape is Mark.ENCODED:
             if _is_encoded(text):
@@ -133,12 +133,12 @@ class _Search:
             below = known.get(name)
             if below is None:
                 below = other
-                if not ((other is Mark.NUMERIC or other is Mark.OPAQUE) and _is_name(name)):
+                if not ((other is Mark.NUMERIC or other is Mark.OPAQUE) and is_name(name)):
                     self.leaves.append(Leaf((*path, name), name, Role.ASSISTANT, Kind.KEY))
             kind = type(child)
             if kind in _SILENT or (below is Mark.NUMERIC and kind in _FIGURES):
                 continue
-            if below is Mark.OPAQUE and kind is str and _is_name(str(child)):
+            if below is Mark.OPAQUE and kind is str and is_name(str(child)):
                 continue
             self.walk(child, below, (*path, name))
 
@@ -187,16 +187,19 @@ def _spell(value: Value, row: Path, rows: dict[Path, list[str]]) -> None:
             elif name == "token":
                 _spell(child, row, rows)
             elif name not in {"bytes", "logprob"}:
+                if name not in {"content", "refusal"}:
+                    rows.setdefault((*row, "names"), []).append(f"{name} ")
                 _spell(child, (*row, name), rows)
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a name or id: printable ASCII without spaces, not too long."""
     return len(text) <= _LONGEST_NAME and text.isascii() and text.isprintable() and " " not in text
 
 
 def _is_encoded(text: str) -> bool:
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
-        if not (comma and head.endswith(";base64") and _is_name(head)):
+        if not (comma and head.endswith(";base64") and is_name(head)):
             return False
     return len(text) >= _SHORTEST_ENCODED and not text.strip(_BASE64)

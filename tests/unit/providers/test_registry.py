@@ -1,0 +1,59 @@
+"""The registry: one row a kind, and no other source file that names one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import securellm
+from securellm.core.surfaces import Surface
+from securellm.providers import DEMO_KIND, DIALECTS, KINDS
+from securellm.transport import parse_base_url
+
+SOURCE = Path(securellm.__file__).parent
+OWN = {"providers/registry.py"} | {f"providers/{kind.replace('-', '_')}.py" for kind in KINDS}
+ISSUERS = {"guard/detectors.py"}
+"""Names who issued a leaked key by its shape, whether or not anything is sent there."""
+
+
+def names_in(path: Path) -> set[str]:
+    """The kinds and their hosts that the code of a file spells out; prose (docstrings, help texts) aside."""
+    hosts = {row.default_base_url.split("/")[2] for row in KINDS.values() if row.default_base_url}
+    tree = ast.parse(path.read_text())
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {text for text in strings if text.lower() in KINDS or any(host in text for host in hosts)}
+
+
+@pytest.mark.requirement("PR-7")
+def test_no_other_source_file_names_a_provider() -> None:
+    named = {
+        str(path.relative_to(SOURCE)): names
+        for path in SOURCE.rglob("*.py")
+        if (names := names_in(path)) and str(path.relative_to(SOURCE)) not in OWN | ISSUERS
+    }
+    assert named == {}
+
+
+@pytest.mark.requirement("PR-1")
+def test_the_promised_kinds_are_there() -> None:
+    assert {"openai", "anthropic", "xai", "deepseek", "ollama", "openai-compatible", "mock"} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_a_row_is_whole(kind: object) -> None:
+    row = KINDS[getattr(kind, "kind", "")]
+    assert row.surfaces
+    assert set(row.surfaces) <= set(DIALECTS)
+    if row.default_base_url is not None:
+        parse_base_url(row.default_base_url)
+    for surface in row.surfaces:
+        assert row.surfaces[surface].startswith("/")
+        if surface is not Surface.EMBEDDINGS:
+            assert row.cap_fields[surface]
+    for name in (*row.extra_headers, *row.forwarded_headers):
+        assert name == name.lower()
+
+
+def test_only_the_mock_is_for_demonstration() -> None:
+    assert [row.kind for row in KINDS.values() if row.demo_only] == ["mock"]
+    assert DEMO_KIND is KINDS["mock"]

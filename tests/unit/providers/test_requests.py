@@ -1,0 +1,121 @@
+"""What is changed of a request on its way to an upstream of the same dialect: a closed, named list."""
+
+import json
+from typing import Any
+
+import pytest
+
+from securellm.core.document import Document, Patch
+from securellm.core.surfaces import Surface
+from securellm.providers import DIALECTS
+
+CHAT_CAPS = ("max_completion_tokens", "max_tokens")
+
+
+def prepare(
+    surface: Surface,
+    body: str,
+    *,
+    model: str | None = None,
+    cap: int | None = None,
+    caps: tuple[str, ...] = (),
+    usage: bool = False,
+) -> tuple[str, tuple[str, ...]]:
+    document = Document(body.encode())
+    patch = Patch(document)
+    edits = DIALECTS[surface].prepare(
+        patch, document, upstream_model=model, output_cap=cap, cap_fields=caps, inject_usage=usage
+    )
+    assert bool(patch) == bool(edits)
+    return patch.apply().decode(), edits
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize("surface", Surface)
+def test_a_request_that_needs_nothing_is_left_as_it_is(surface: Surface) -> None:
+    body = '{ "model" : "m", "max_tokens":5, "max_output_tokens": 5, "odd" : [1,  2.50] }'
+    assert prepare(surface, body, model="m", cap=5, caps=("max_tokens", "max_output_tokens")) == (body, ())
+    assert prepare(surface, body) == (body, ())
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize("surface", Surface)
+def test_the_model_is_named_as_the_upstream_knows_it(surface: Surface) -> None:
+    assert prepare(surface, '{"a":1, "model": "fast" }', model="m-1") == ('{"a":1, "model": "m-1" }', ("model_alias",))
+    assert prepare(surface, '{"a":1}', model="m-1") == ('{"a":1,"model":"m-1"}', ("model_alias",))
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize(
+    ("caps", "body", "expected"),
+    [
+        (CHAT_CAPS, {}, {"max_completion_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": 99}, {"max_tokens": 99}),
+        (CHAT_CAPS, {"max_tokens": 100}, {"max_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": 101}, {"max_tokens": 100}),
+        (CHAT_CAPS, {"max_completion_tokens": 5000}, {"max_completion_tokens": 100}),
+        (
+            CHAT_CAPS,
+            {"max_tokens": 7, "max_completion_tokens": 5000},
+            {"max_tokens": 7, "max_completion_tokens": 100},
+        ),
+        (CHAT_CAPS, {"max_tokens": "9999"}, {"max_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": 1e9}, {"max_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": True}, {"max_tokens": 100}),
+        (CHAT_CAPS, {"max_tokens": -1}, {"max_tokens": 100}),
+        (("max_tokens",), {"max_completion_tokens": 40}, {"max_completion_tokens": 40, "max_tokens": 40}),
+        (("max_tokens",), {"max_completion_tokens": 400}, {"max_completion_tokens": 100, "max_tokens": 100}),
+    ],
+)
+def test_the_upstream_is_always_bound_by_the_cap(
+    caps: tuple[str, ...], body: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    sent, edits = prepare(Surface.CHAT, json.dumps(body), cap=100, caps=caps)
+    assert json.loads(sent) == expected
+    assert edits == (("output_cap",) if expected != body else ())
+
+
+@pytest.mark.parametrize(
+    ("surface", "caps"), [(Surface.RESPONSES, ("max_output_tokens",)), (Surface.MESSAGES, ("max_tokens",))]
+)
+def test_each_dialect_has_its_own_cap(surface: Surface, caps: tuple[str, ...]) -> None:
+    assert prepare(surface, "{}", cap=3, caps=caps) == (f'{{"{caps[0]}":3}}', ("output_cap",))
+
+
+def test_embeddings_are_not_capped_and_report_usage_anyway() -> None:
+    assert prepare(Surface.EMBEDDINGS, "{}", cap=3, caps=("max_tokens",), usage=True) == ("{}", ())
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{}", '{"stream_options":{"include_usage":true}}'),
+        ('{"stream_options": null}', '{"stream_options": {"include_usage":true}}'),
+        ('{"stream_options": {}}', '{"stream_options": {"include_usage":true}}'),
+        (
+            '{"stream_options": {"include_obfuscation": false}}',
+            '{"stream_options": {"include_obfuscation": false,"include_usage":true}}',
+        ),
+        ('{"stream_options": {"include_usage": false}}', '{"stream_options": {"include_usage": true}}'),
+        ('{"stream_options": {"include_usage": 1}}', '{"stream_options": {"include_usage": true}}'),
+    ],
+)
+def test_usage_is_asked_for_where_the_caller_did_not(body: str, expected: str) -> None:
+    assert prepare(Surface.CHAT, body, usage=True) == (expected, ("include_usage",))
+
+
+def test_usage_is_not_asked_for_twice() -> None:
+    body = '{"stream_options": {"include_usage": true}}'
+    assert prepare(Surface.CHAT, body, usage=True) == (body, ())
+
+
+def test_all_edits_together_are_named_in_order() -> None:
+    sent, edits = prepare(Surface.CHAT, '{"model":"a"}', model="b", cap=1, caps=CHAT_CAPS, usage=True)
+    assert edits == ("model_alias", "output_cap", "include_usage")
+    assert json.loads(sent) == {
+        "model": "b",
+        "max_completion_tokens": 1,
+        "stream_options": {"include_usage": True},
+    }
