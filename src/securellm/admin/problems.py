@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.telemetry.logs import logger
@@ -95,7 +96,7 @@ async def answer_http_error(request: Request, error: Exception) -> ProblemRespon
         Refusal(code, reasons.get(code, "the request cannot be read")),
         request_id=request.state.request_id,
         status=error.status_code,
-        allow=(error.headers or {}).get("Allow"),
+        allow=_allowed(request) if code is Code.METHOD_NOT_ALLOWED else None,
     )
 
 
@@ -115,6 +116,16 @@ async def answer_unexpected(request: Request, error: Exception) -> ProblemRespon
     return problem(
         Fault(Code.INTERNAL, "an unexpected error stopped this request"), request_id=request.state.request_id
     )
+
+
+def _allowed(request: Request) -> str:
+    """Every method that is served at the request's path; the router itself names those of one route only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= route.methods
+    return ", ".join(sorted(methods))
 
 
 def _field_problem(item: Any) -> FieldProblem:

@@ -158,7 +158,7 @@ class AuditLog:
                 remedy="Restore the audit signing key that belongs to this data directory.",
             )
         newest, note = connection.execute("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1").fetchone()
-        head = Verifier(self.vkey).open(note)
+        head = Verifier(self.vkey).open(bytes(note))
         self._tree = _restored(head.size, meta["frontier"])
         if head.size != newest or head.root != self._tree.root():
             raise NoteInvalid("the frontier does not give the signed head")

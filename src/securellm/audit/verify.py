@@ -89,7 +89,9 @@ class _Examination:
     def run(
         self, connection: Connection, *, vkey: str | None, public_key: bytes | None, anchors: Sequence[bytes]
     ) -> None:
-        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        # A damaged row can hold a value of any type, whatever the table says.
+        rows = connection.execute("SELECT key, value FROM meta")
+        meta = {key: value for key, value in rows if isinstance(key, str) and isinstance(value, str)}
         verifier = self._verifier(meta, vkey, public_key)
         if verifier is not None:
             self._read_log(connection, verifier, self._anchored(anchors, verifier))
@@ -143,7 +145,8 @@ class _Examination:
             row = entries.fetchone()
             if row is None:
                 break
-            self._take(*row)
+            seq, entry, leaf = row
+            self._take(seq, entry if isinstance(entry, bytes) else b"", leaf)
         while ahead is not None:
             self.problems.append(f"checkpoint {ahead[0]}: the log ends before it, at {self._rows}")
             ahead = next(signed, None)
@@ -156,7 +159,7 @@ class _Examination:
         for size, note in connection.execute("SELECT size, note FROM checkpoints ORDER BY size"):
             self._checkpoints += 1
             try:
-                head = verifier.open(note)
+                head = verifier.open(note if isinstance(note, bytes) else b"")
             except NoteInvalid as error:
                 self.problems.append(f"checkpoint {size}: {error}")
                 continue
@@ -171,7 +174,7 @@ class _Examination:
         if self._whole and root != self._tree.root():
             self.problems.append(f"{name}: the records before it are not the ones it was signed for")
 
-    def _take(self, seq: int, entry: bytes, leaf: bytes) -> None:
+    def _take(self, seq: object, entry: bytes, leaf: object) -> None:
         self._rows += 1
         try:
             members = self._entry(seq, entry)
@@ -183,11 +186,11 @@ class _Examination:
         else:
             if self._whole:
                 for observer in self._observers:
-                    observer.record(seq, members)
+                    observer.record(self._rows, members)
         self._tree.append(leaf_hash(entry))
         self._previous = hashlib.sha256(entry).hexdigest()
 
-    def _entry(self, seq: int, entry: bytes) -> Mapping[str, object]:
+    def _entry(self, seq: object, entry: bytes) -> Mapping[str, object]:
         members = _decoded(entry)
         if seq != self._rows or _integer(members, "seq") != seq:
             raise _EntryInvalid(f"it stands at position {self._rows}")

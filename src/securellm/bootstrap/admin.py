@@ -1,6 +1,7 @@
 """The admin app over an application: what operators may see and change, wired to what does it."""
 
 from collections.abc import Collection
+from contextlib import suppress
 
 from fastapi import FastAPI
 
@@ -8,6 +9,7 @@ from securellm import __version__
 from securellm.admin import KeyEvent, Part, Ports, ThreadedKeys, build_admin
 from securellm.audit import KeyChange
 from securellm.bootstrap.wiring import Application
+from securellm.core.errors import GatewayError
 
 
 def build_admin_app(application: Application) -> FastAPI:
@@ -17,8 +19,9 @@ def build_admin_app(application: Application) -> FastAPI:
         await application.gates.journal.record(
             KeyChange(action=event.action, key_id=event.key.id, tenant=event.key.tenant, actor=event.actor)
         )
-        # The change is in force here before it is answered, and at other replicas with their next look.
-        await application.refresh()
+        # In force here before it is answered. Should this look fail, the regular one follows within a second.
+        with suppress(GatewayError):
+            await application.refresh()
 
     def parts() -> tuple[Part, ...]:
         failing = application.failing()

@@ -22,6 +22,7 @@ from securellm.core.randomness import Randomness, SystemRandomness
 from securellm.finops import SCHEMA as LEDGER_SCHEMA
 from securellm.finops import Finops, LedgerState, load, period_of, shipped
 from securellm.gateway.completion import Gates
+from securellm.gateway.histories import Histories
 from securellm.gateway.journal import Journal
 from securellm.gateway.snapshot import Snapshot, Snapshots
 from securellm.guard import Guard
@@ -148,6 +149,7 @@ class Application:
             cache=_cache(loaded, clock),
             router=Router(clock, randomness),
             finops=self.finops,
+            histories=Histories(),
             providers=self._providers(loaded),
             journal=journal,
             clock=clock,

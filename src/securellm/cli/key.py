@@ -51,9 +51,14 @@ def create(
 ) -> None:
     """Issue a key. Its token is printed now and never again."""
     moment = None if expires is None else expires.replace(tzinfo=UTC)
-    body: dict[str, Any] = {"tenant": tenant, "name": name, "models": list(models), "surfaces": list(surfaces)}
-    if moment is not None:
-        body["expires_at"] = moment.isoformat().replace("+00:00", "Z")
+    asked = {
+        "tenant": tenant,
+        "name": name,
+        "models": list(models),
+        "surfaces": list(surfaces),
+        "expires_at": None if moment is None else moment.isoformat().replace("+00:00", "Z"),
+    }
+    body = {member: value for member, value in asked.items() if value}
     data, keys = _open(config, data_dir)
 
     def offline() -> dict[str, Any]:
@@ -80,23 +85,23 @@ def list_command(config: Path | None, data_dir: Path | None, as_json: bool) -> N
 
     def offline() -> dict[str, Any]:
         with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
-            return {"keys": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
+            return {"data": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
 
     def online() -> dict[str, Any]:
         found: list[Any] = []
         path = "/admin/v1/keys?limit=100"
         while True:
             page = ask_running(data, keys.admin_token, "GET", path)
-            found += page["keys"]
+            found += page["data"]
             if not page.get("next_cursor"):
-                return {"keys": found}
+                return {"data": found}
             path = f"/admin/v1/keys?limit=100&cursor={page['next_cursor']}"
 
     answer = _try(offline, online)
     if as_json:
         click.echo(json.dumps(answer))
         return
-    for key in answer["keys"]:
+    for key in answer["data"]:
         state = "revoked" if key.get("revoked_at") else "active"
         click.echo(f"{key['id']}  {key['tenant']}  {key['prefix']}…  {state}  {','.join(key['models'])}")
 

@@ -11,11 +11,13 @@ from securellm.core.clock import Clock
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.core.messages import Leaf
+from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.finops import Estimate, Finops, Price, Quote, Reservation, Settlement
 from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
 from securellm.gateway.case import Case
 from securellm.gateway.gates import ask
+from securellm.gateway.histories import Histories
 from securellm.gateway.journal import Journal
 from securellm.gateway.lossless import blank, redact, refuse_colliding_keys
 from securellm.gateway.model import Headers, Received, Reply
@@ -51,6 +53,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache
     router: Router
     finops: Finops
+    histories: Histories
     providers: Providers
     journal: Journal
     clock: Clock
@@ -138,6 +141,7 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
     case.model = facts.model
     permit = await gates.ask("policy", gates.policy.permit(facts, decision_id=case.decision_id))
     permitted = Permitted(identified, request, permit)
+    gates.histories.refuse_foreign(identity.tenant, request.histories, alone=len(snapshot.tenants) == 1)
     case.policy_version = permit.bundle
     return permitted
 
@@ -432,6 +436,8 @@ async def _whole(
     if facts.failure is not None:
         raise facts.failure
     case.whole = True
+    if surface is Surface.RESPONSES and facts.id is not None:
+        gates.histories.note(funded.reservation.tenant, facts.id)
     screening = await _screen_reply(facts.leaves, gates, case)
     patch = Patch(document)
     redact(patch, facts.leaves, screening.replacements, facts.mirrors)
@@ -507,6 +513,8 @@ async def _stream(
     finally:
         case.usage, case.finish, case.model_served = reader.usage, reader.finish, reader.model
         case.server_tool_uses, case.service_tier = reader.server_tool_uses, reader.service_tier
+        if reader.id is not None:
+            gates.histories.note(funded.reservation.tenant, reader.id)
     await _settle(funded, gates, case)
     await reply.end(relay.rest())
     await _read_out(upstream)

@@ -26,6 +26,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     message_count: int
     images: int
     """How many images the provider must look at, inline or remote."""
+    histories: tuple[str, ...] = ()
+    """Ids of answers or conversations, kept by the provider, that the request continues."""
     estimate: Estimate
     deterministic: bool
     """Whether equal requests may share an answer: embeddings, or temperature 0 without tools."""

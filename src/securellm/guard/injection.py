@@ -14,10 +14,12 @@ import re2
 from securellm.core.messages import Role
 from securellm.guard.detectors import latin1
 from securellm.guard.phrases import ABOUT, MARKS, ROT13_STEMS, VOCABULARY, WORDS, Phrase
-from securellm.guard.views import View, views_of
+from securellm.guard.views import readings
 
 MAX_DECODED = 64 << 10
 """Bytes that decoding one text may produce in all."""
+MAX_JOINED = 16 << 10
+"""Bytes, from the first spaced-out word on, in which letters are joined."""
 MAX_ENCODED_RUNS = 16
 """Runs of one text that are tried as base64 or hex."""
 _NEAR = 120
@@ -32,7 +34,7 @@ class Suspicion(NamedTuple):
 
 def may_hold(text: str) -> bool:
     """Whether any rule could match in `text`; False costs a fraction of `assess`."""
-    return any(_may_hold(view) for view in views_of(text).views) or _hidden(text) is not None
+    return any(map(_may_hold, readings(text))) or _hidden(text) is not None
 
 
 def assess(text: str, role: Role) -> tuple[Suspicion, ...]:
@@ -92,8 +94,10 @@ def _scores(lowered: bytes, *, quotable: bool) -> Iterator[Suspicion]:
     words = lowered.translate(_TO_WORDS)
     yield from _matches(_WORD_RULES, words, lowered, quotable=quotable)
     yield from _matches(_MARK_RULES, lowered, lowered, quotable=quotable)
-    if _SPACED.search(lowered) is not None:
-        yield from _matches(_JOINED_RULES, _join_spaced(lowered), lowered, quotable=False)
+    spaced = _SPACED.search(lowered)
+    if spaced is not None:
+        joined = _join_spaced(lowered[spaced.start() : spaced.start() + MAX_JOINED])
+        yield from _matches(_JOINED_RULES, joined, lowered, quotable=False)
 
 
 def _matches(rules: _Rules, data: bytes, lowered: bytes, *, quotable: bool) -> Iterator[Suspicion]:
@@ -146,8 +150,8 @@ _ROT13 = bytes.maketrans(
 )
 
 
-def _may_hold(view: View) -> bool:
-    lowered = view.data.lower()
+def _may_hold(data: bytes) -> bool:
+    lowered = data.lower()
     return bool(
         _WORD_RULES.any.Match(lowered.translate(_TO_WORDS))
         or _MARK_RULES.any.Match(lowered)
@@ -168,17 +172,17 @@ def _all_readings(text: str) -> Iterator[bytes]:
     hidden = _hidden(text)
     if hidden is not None:
         yield hidden.encode("ascii").lower()
-    for view in views_of(text).views:
-        lowered = view.data.lower()
+    for data in readings(text):
+        lowered = data.lower()
         yield lowered
         if _LEET.search(lowered) is not None:
             yield lowered.translate(_LEET_I)
             yield lowered.translate(_LEET_L)
         if _ROT13_STEMS.search(lowered) is not None:
             yield lowered.translate(_ROT13)
-        for decoded in _decoded_runs(view.data):
-            for inner in views_of(decoded).views:
-                yield inner.data.lower()
+        for decoded in _decoded_runs(data):
+            for inner in readings(decoded):
+                yield inner.lower()
 
 
 def _hidden(text: str) -> str | None:

@@ -98,8 +98,8 @@ VOCABULARY: dict[str, str] = {
     "livre": (
         "sem (?:nenhuma?|qualquer|quaisquer|as|os)? ?(?:restricoes|restricao|filtros?|limites|limitacoes|"
         "regras|censura|etica|moral)|irrestrit[oa]|nao (?:tem|possui|ha|segue|existem|houvesse|tivesse|"
-        "existissem) (?:mais )?(?:nenhuma?s? |quaisquer )?(?:regras|restricoes|limites|filtros|limitacoes|etica)|livre de "
-        "(?:todas as |qualquer )?(?:regras|restricoes|filtros|limitacoes)"
+        "existissem) (?:mais )?(?:nenhuma?s? |quaisquer )?(?:regras|restricoes|limites|filtros|limitacoes|"
+        "etica)|livre de (?:todas as |qualquer )?(?:regras|restricoes|filtros|limitacoes)"
     ),
     # Spanish
     "soltar_es": (

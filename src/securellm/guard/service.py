@@ -20,7 +20,7 @@ from securellm.guard.model import (
 )
 from securellm.guard.rules import Merger, Sighting, action, order, replacements, verdict
 from securellm.guard.stream import StreamScreen
-from securellm.guard.views import Quotes, views_of
+from securellm.guard.views import Quotes, readings, views_of
 
 _OFFLOADED = 256 << 10
 """Characters from which on screening leaves the event loop to a thread."""
@@ -101,7 +101,7 @@ def _bounded(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def _any_identifier(texts: Sequence[str]) -> bool:
-    return any(detectors.may_hold(view.data) for view in views_of(_BETWEEN.join(texts)).views)
+    return any(map(detectors.may_hold, readings(_BETWEEN.join(texts))))
 
 
 def _sightings(leaf: Leaf) -> Iterator[Sighting]:

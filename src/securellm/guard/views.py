@@ -58,6 +58,20 @@ class Views(NamedTuple):
     """Where decoding could begin afresh with the same result; None means anywhere."""
 
 
+def readings(text: str) -> list[bytes]:
+    """The data of every view of `text`, without the maps: enough to ask whether anything is there at all."""
+    found = [fold(text).data]
+    for _ in range(LEVELS):
+        if "\\" not in text:
+            break
+        plain = unescape(text, mapped=False)[0]
+        if plain == text:
+            break
+        text = plain
+        found.append(fold(text).data)
+    return found
+
+
 def views_of(text: str, *, arguments: bool = False, final: bool = True) -> Views:
     """Every view of `text`: as it stands, and with JSON escapes undone once and twice where there are any.
 
@@ -115,8 +129,8 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
-def unescape(text: str, *, final: bool = True) -> tuple[str, list[int], list[int], int]:
-    """Undo JSON escapes: the text, where each character began and ended, and how much was consumed.
+def unescape(text: str, *, final: bool = True, mapped: bool = True) -> tuple[str, list[int], list[int], int]:
+    """Undo JSON escapes: the text, where (if `mapped`) each character began and ended, and how much was consumed.
 
     What is no escape stays as it stands. Unless `final`, stops before an escape the end of the text cuts off.
     """
@@ -129,8 +143,9 @@ def unescape(text: str, *, final: bool = True) -> tuple[str, list[int], list[int
         stop = length if slash < 0 else slash
         if stop > at:
             parts.append(text[at:stop])
-            starts.extend(range(at, stop))
-            ends.extend(range(at + 1, stop + 1))
+            if mapped:
+                starts.extend(range(at, stop))
+                ends.extend(range(at + 1, stop + 1))
             at = stop
         if slash < 0:
             break
@@ -138,9 +153,10 @@ def unescape(text: str, *, final: bool = True) -> tuple[str, list[int], list[int
         if not width:
             break
         parts.append(character)
-        starts.append(at)
+        if mapped:
+            starts.append(at)
+            ends.append(at + width)
         at += width
-        ends.append(at)
     return "".join(parts), starts, ends, at
 
 

@@ -109,7 +109,18 @@ class Ingress:
             reply.close()
             self._metrics.open_requests.dec()
             self._metrics.http_requests.labels(label, str(reply.status)).inc()
-            self._metrics.http_duration.labels(label).observe(self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            self._metrics.http_duration.labels(label).observe(seconds)
+            if exchange.path not in HEALTH_PATHS:
+                _log.info(
+                    "request",
+                    request_id=request_id,
+                    trace_id=reply.trace_id,
+                    surface=label,
+                    status=reply.status,
+                    code=reply.code,
+                    milliseconds=round(seconds * 1000, 3),
+                )
 
     async def _answer(
         self, exchange: Exchange, route: Route | None, reply: HttpReply, request_id: str, started: float
@@ -127,6 +138,7 @@ class Ingress:
         if self.draining:
             raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
         span = trace(headers, self._ids)
+        reply.trace_id = span.trace_id
         if route is None:
             models = await list_models(self.gates, credential=credential(headers), client_ip=exchange.peer)
             await reply.send(

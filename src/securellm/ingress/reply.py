@@ -43,6 +43,9 @@ class HttpReply:
         self.finished = False
         self.status = 0
         self.sequence = -1
+        self.trace_id: str | None = None
+        self.code: str | None = None
+        """Of the error it ended with."""
 
     def speak_portuguese(self, portuguese: bool) -> None:
         """Word errors in Brazilian Portuguese."""
@@ -80,6 +83,7 @@ class HttpReply:
     async def refuse(self, error: GatewayError, *, close: bool = False) -> None:
         """Answer with an error: an HTTP status while nothing has left, an error event afterwards."""
         self._stop_heart()
+        self.code = error.code.value
         if self.finished:
             return
         if not self.started:

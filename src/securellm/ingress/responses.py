@@ -85,6 +85,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=max(1, len(items)),
         images=images,
+        histories=_histories(members),
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if tools else 0),
             output_cap=facts.count(members, "max_output_tokens"),
@@ -100,3 +101,10 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         deterministic=facts.is_zero(members.get("temperature")) and not tools and not whole,
         cache_control=headers.get("x-securellm-cache", ""),
     )
+
+
+def _histories(members: facts.Members) -> tuple[str, ...]:
+    conversation = members.get("conversation")
+    named = conversation.get("id") if isinstance(conversation, dict) else conversation
+    given = (members.get("previous_response_id"), named)
+    return tuple(history for history in given if isinstance(history, str))

@@ -163,6 +163,11 @@ class StreamReader(Protocol):
     def model(self) -> str | None: ...
 
     @property
+    def id(self) -> str | None:
+        """The provider's id of the answer, on the surface whose answers can be continued by it."""
+        ...
+
+    @property
     def server_tool_uses(self) -> tuple[tuple[str, int], ...]: ...
 
     @property

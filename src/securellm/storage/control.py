@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from securellm.core.errors import Code, Fault
 from securellm.storage.errors import StorageConflict, StorageDamaged
-from securellm.storage.schema import CONTROL_APPLICATION, CONTROL_VERSION, Connection, connect, prepare
+from securellm.storage.schema import CONTROL_APPLICATION, CONTROL_VERSION, UNREADABLE, Connection, connect, prepare
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class ControlStore:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.Error, OSError) as error:
+        except UNREADABLE as error:
             raise StorageDamaged(
                 f"the control database {path} cannot be opened: {error}",
                 remedy="Restore it from a backup.",

@@ -13,6 +13,7 @@ from securellm.storage.schema import (
     JOURNAL_APPLICATION,
     JOURNAL_VERSION,
     PAGE_SIZE,
+    UNREADABLE,
     Connection,
     expected_objects,
     objects,
@@ -43,7 +44,7 @@ def open_readonly(path: Path) -> Iterator[Connection]:
             connection, still = _view(path, stack)
             yield connection
             changed = still and _stamp(path) != before
-        except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError) as error:
+        except UNREADABLE as error:
             raise StorageDamaged(f"{path.name} cannot be read: {error}", remedy=_REMEDY) from error
         if changed:
             raise StorageChanged(f"{path.name} was opened for writing meanwhile", remedy="Look again.")

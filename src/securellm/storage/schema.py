@@ -9,6 +9,9 @@ from securellm.storage.errors import StorageRefused
 
 Connection = sqlite3.Connection
 
+UNREADABLE = (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, UnicodeDecodeError)
+"""What opening or reading a file can raise when its bytes are wrong; SQLite's own messages may not be text."""
+
 Operation = Callable[[Connection], None]
 """One step inside somebody else's transaction: it neither commits nor rolls back."""
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from securellm.core.errors import Code, Fault
 from securellm.storage.errors import StorageDamaged, StorageError
-from securellm.storage.schema import JOURNAL_APPLICATION, JOURNAL_VERSION, Connection, Operation, connect, prepare
+from securellm.storage.schema import (
+    JOURNAL_APPLICATION,
+    JOURNAL_VERSION,
+    UNREADABLE,
+    Connection,
+    Operation,
+    connect,
+    prepare,
+)
 
 LARGEST_BATCH = 512
 """Submissions in one transaction: enough to share a disk flush, few enough to bound the wait behind it."""
@@ -71,7 +79,7 @@ class GroupCommitWriter:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.Error, OSError) as error:
+        except UNREADABLE as error:
             raise StorageDamaged(
                 f"the journal {path} cannot be opened: {error}",
                 remedy="Run `securellm audit verify`, and restore it from a backup.",

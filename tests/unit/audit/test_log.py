@@ -97,7 +97,9 @@ def test_a_start_that_writes_nothing_leaves_an_intact_log(tmp_path: Path) -> Non
         write(path, records)
         report = check(path)
         assert report.intact, report.problems
-    assert looking(path, "SELECT value FROM meta WHERE key = 'epoch'") == [("3",)]
+    assert looking(path, "SELECT value FROM meta WHERE key = 'epoch'") == [("1",)], (
+        "an epoch begins with its first record"
+    )
 
 
 def test_the_tree_is_taken_up_without_reading_the_history(tmp_path: Path) -> None:

@@ -154,6 +154,20 @@ def test_unused_tokens_come_back_and_excess_is_owed() -> None:
     assert door.refused(limits, tokens=1).retry_after == 31.0
 
 
+def test_tokens_given_back_by_one_request_are_not_given_back_again_by_the_next() -> None:
+    door = Door()
+    limits = TenantRates(tokens=rate(60, 200))
+    first, second = door.admit(limits, tokens=100), door.admit(limits, tokens=60)
+    door.clock.advance(50.0)
+    door.limits.charge(first, 0)
+    door.clock.advance(55.0)
+    door.admit(limits, tokens=50)
+    door.limits.charge(second, 0)
+    window = door.remaining(limits).tokens
+    assert window is not None
+    assert window.remaining == 150
+
+
 def test_tokens_are_charged_once_and_not_after_the_release() -> None:
     door = Door()
     limits = TenantRates(tokens=rate(60, 100))

@@ -75,10 +75,12 @@ def test_an_error_of_the_database_is_a_fault(tmp_path: Path) -> None:
 
 def test_threads_share_one_store(tmp_path: Path) -> None:
     store = ControlStore.open(tmp_path / "control.db", SCHEMA)
-    threads = [
-        threading.Thread(target=lambda part=part: [adding(store, f"{part} {number}") for number in range(20)])
-        for part in range(4)
-    ]
+
+    def add_twenty(part: int) -> None:
+        for number in range(20):
+            adding(store, f"{part} {number}")
+
+    threads = [threading.Thread(target=add_twenty, args=(part,)) for part in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -72,6 +72,10 @@ def refusing(path: Path) -> Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=RefusingCommit)
 
 
+def accepts(writer: GroupCommitWriter) -> bool:
+    return writer.accepting_new_work
+
+
 def within(story: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(20):
@@ -299,7 +303,7 @@ def test_below_the_disk_reserve_only_running_work_is_recorded(tmp_path: Path) ->
 
     async def story() -> None:
         assert writer.healthy
-        assert not writer.accepting_new_work
+        assert accepts(writer) is False
         with pytest.raises(Fault) as refused:
             writer.submit(stating("INTENT"), new_work=True)
         assert refused.value.code is Code.AUDIT_UNAVAILABLE
@@ -307,7 +311,7 @@ def test_below_the_disk_reserve_only_running_work_is_recorded(tmp_path: Path) ->
         free["share"] = 0.5
         await writer.submit(stating("another OUTCOME"))
         await writer.submit(stating("wait for the look at the disk"))
-        assert writer.accepting_new_work
+        assert accepts(writer)
         await writer.submit(stating("INTENT"), new_work=True)
 
     try:

@@ -22,6 +22,7 @@ class Machine:
         self.usage: Usage | None = None
         self.finish: str | None = None
         self.model: str | None = None
+        self.id: str | None = None
         self.service_tier: str | None = None
         self.server_tool_uses: tuple[tuple[str, int], ...] = ()
         self.terminal = False

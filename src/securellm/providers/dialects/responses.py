@@ -216,6 +216,7 @@ class StreamReader(Machine):
         self.server_tool_uses = figures.server_tools(held.get("tool_usage")) or self.server_tool_uses
         self.service_tier = named(held.get("service_tier")) or self.service_tier
         self.model = named(held.get("model")) or self.model
+        self.id = named(held.get("id")) or self.id
         if name == "response.failed":
             return self._fails(told(held.get("error")))
         if name in _LAST and not held:

@@ -1,0 +1,1 @@
+"""What a governed request costs, beside what nginx costs for merely passing it on."""
