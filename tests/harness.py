@@ -367,7 +367,9 @@ class GatewayProcess:
 
     def create_key(self, tenant: str = "acme", *options: str) -> dict[str, Any]:
         """`securellm key create`, as its JSON says."""
-        done = self.cli("key", "create", "--data-dir", str(self.data_dir), "--tenant", tenant, "--json", *options)
+        done = self.cli(
+            "key", "create", "--data-dir", str(self.data_dir), "--tenant", tenant, "--model", "*", "--json", *options
+        )
         assert done.returncode == 0, done.stderr
         created: dict[str, Any] = json.loads(done.stdout)
         return created
@@ -404,11 +406,19 @@ def request(
 
 
 def raw_exchange(
-    port: int, data: bytes | Sequence[bytes], *, pause: float = 0.0, seconds: float = 20.0, shut: bool = False
+    port: int,
+    data: bytes | Sequence[bytes],
+    *,
+    pause: float = 0.0,
+    seconds: float = 20.0,
+    quiet: float | None = None,
+    leave: bool = False,
 ) -> bytes:
     """Everything the server sends before it closes, after these bytes were written with a pause between them.
 
-    Raises TimeoutError when the server leaves the connection open for `seconds`. `shut` closes our side at once.
+    Writing stops when the server begins to answer. With `quiet`, so many seconds of silence after the first byte
+    of an answer end the reading too; with `leave`, our side is closed once all is written. Raises TimeoutError
+    when the server leaves the connection open for `seconds`.
     """
     pieces = [data] if isinstance(data, bytes) else data
     received = b""
@@ -420,10 +430,12 @@ def raw_exchange(
                     if readable:
                         break
                 connection.sendall(piece)
-            if shut:
-                connection.shutdown(socket.SHUT_WR)
+        if leave:
+            connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):
             while True:
+                if quiet is not None and received and not select.select([connection], [], [], quiet)[0]:
+                    break
                 piece = connection.recv(65536)
                 if not piece:
                     break

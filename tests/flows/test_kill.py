@@ -124,9 +124,9 @@ def torture(directory: Path, seeds: Iterable[int]) -> None:
         site = Site(upstream.root)
         key = prepare(site)
         gateway = GatewayProcess(site, directory)
-        for seed in seeds:
+        for index, seed in enumerate(seeds):
             chance = random.Random(seed)
-            if seed % NOT_YET == NOT_YET - 1:
+            if index % NOT_YET == NOT_YET - 1:
                 gateway.spawn()
                 time.sleep(chance.uniform(0.0, 0.6))
                 gateway.kill9()
@@ -134,7 +134,7 @@ def torture(directory: Path, seeds: Iterable[int]) -> None:
                 gateway.start()
                 delay = chance.choice((chance.uniform(0.0, 0.03), chance.uniform(0.0, 0.3)))
                 finished += asyncio.run(loaded_until(gateway, key, seed, delay))
-            if seed % 10 == 0:
+            if index % 10 == 0:
                 gateway.verify()
         with gateway:
             pass

@@ -23,7 +23,7 @@ _ID = r"^[A-Za-z0-9_.-]{1,64}$"
 _ACTOR = "admin"
 """There is one admin token; who holds it is not told apart."""
 
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Name = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
 KeyId = Annotated[str, PathParam(pattern=_ID)]
 
@@ -34,7 +34,7 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False)
 
     tenant: Annotated[str, Field(pattern=_ID)]
-    name: Name
+    name: Name = ""
     models: Annotated[
         list[ModelName],
         Field(min_length=1, max_length=256, description='Names of models; "*" is all of the tenant\'s.'),

@@ -67,7 +67,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return None
 
     def fields(self) -> dict[str, Canonical]:
-        """The record's members, `type` and `event` included: long text clipped, lone surrogates replaced."""
+        """The record's members, `type` and `event` included: long text clipped, lone surrogates replaced.
+
+        Raises ValueError on a float.
+        """
         members: dict[str, Any] = msgspec.to_builtins(self)
         for name, value in members.items():
             members[name] = _writable(value)
@@ -287,6 +290,8 @@ def _writable(value: T) -> Any:
         return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list | tuple):
         return [_writable(item) for item in value[:_LONGEST_LIST]]
+    if isinstance(value, float):
+        raise ValueError("a record holds no float")
     if isinstance(value, dict):
         return {name: _writable(item) for name, item in value.items()}
     return value

@@ -32,7 +32,7 @@ def command() -> None:
 @click.option("--tenant", required=True, help="The tenant it belongs to.")
 @click.option("--name", default="", help="What people call it.")
 @click.option(
-    "--model", "models", multiple=True, required=True, help='A model it may use; "*" is all of the tenant\'s.'
+    "--model", "models", multiple=True, default=("*",), help="A model it may use; default: all of the tenant's."
 )
 @click.option(
     "--surface", "surfaces", multiple=True, type=click.Choice([s.value for s in Surface]), help="Default: all."

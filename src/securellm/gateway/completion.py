@@ -83,7 +83,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         admitted = await _admit(permitted, tenant, gates)
         case.admission = admitted.admission
     except GatewayError as error:
-        await gates.journal.deny(case, error)
+        await _deny(gates, case, error)
         raise
     try:
         try:
@@ -95,21 +95,26 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
             routed = await _route(screened, model, snapshot, gates, case)
             funded = await _fund(routed, tenant, model, gates, case)
         except GatewayError as error:
-            await gates.journal.deny(case, error)
+            await _deny(gates, case, error)
             raise
         await _answer(funded, tenant, model, snapshot, reply, gates, case)
     finally:
         gates.limits.release(admitted.admission)
 
 
+async def _deny(gates: Gates, case: Case, error: GatewayError) -> None:
+    """Record a refusal that cost nothing; the caller learns the id it is recorded under."""
+    if case.identity is not None:
+        error.decision_id = error.decision_id or case.decision_id
+    await gates.journal.deny(case, error)
+
+
 async def _identify(received: Received, snapshot: Snapshot, gates: Gates, case: Case) -> Identified:
     try:
         identity = await gates.ask(
-            "identity", gates.identities.identify(snapshot.keys, received.credential, surface=received.surface)
+            "identity", gates.identities.identify(snapshot.keys, received.credential, surface=None)
         )
     except Refusal as refusal:
-        if refusal.code is Code.SURFACE_NOT_ALLOWED:
-            raise
         wait = gates.limits.refused_credential(received.client_ip)
         if wait > 0:
             raise Refusal(
@@ -117,7 +122,10 @@ async def _identify(received: Received, snapshot: Snapshot, gates: Gates, case: 
             ) from refusal
         raise
     identified = Identified(received, identity)
+    # From here on it is known who is refused, and refusals are recorded one by one.
     case.identity = identity
+    if identity.surfaces and received.surface not in identity.surfaces:
+        raise Refusal(Code.SURFACE_NOT_ALLOWED, f"the virtual key is not scoped to {received.surface}")
     return identified
 
 

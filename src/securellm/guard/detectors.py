@@ -353,6 +353,14 @@ _DOTTED_TOKEN = _TOKEN + b"."
 _JWT = _secret("jwt")
 
 
+_ARMOUR = _TOKEN + b"+/=\r\n"
+_PRIVATE_KEY = _secret("private-key")
+
+
+def _check_private_key(data: bytes, start: int, end: int) -> Candidate | None:
+    return Candidate(start, _run_end(data, end, _ARMOUR), _PRIVATE_KEY, _ARMOUR)
+
+
 def _check_jwt(data: bytes, start: int, end: int) -> Candidate | None:
     if data[start] != 101:
         start += 1
@@ -422,6 +430,7 @@ DETECTORS: tuple[Detector, ...] = (
         Detector(_LEFT + prefix + body + b"{%d}" % enough, _key(name, words=name in ("openai", "xai")))
         for name, prefix, enough, body in _KEYS
     ),
+    Detector(rb"-----BEGIN [A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----", _check_private_key, resume=b"B"),
     Detector(_LEFT + rb"A(?:KIA|SIA)[A-Z0-9]{16}", _key("aws", exact=True)),
     Detector(_LEFT + rb"eyJ[A-Za-z0-9_\-]{10,512}\.e[A-Za-z0-9_\-]{8}", _check_jwt),
 )
@@ -449,6 +458,7 @@ _LIVE = b"|".join(
         + _beginnings(
             _ANY_CODE, rb"\.", *[_ANY_CODE] * 3, rb"\.", *[_ANY_CODE] * 3, rb"/", *[_ANY_CODE] * 4, rb"-", *[_CODE] * 2
         ),
+        rb"-----BEGIN[A-Z ]{0,48}-{0,5}",
         rb"eyJ[A-Za-z0-9_\-]{0,512}" + _beginnings(rb"\.", rb"e[A-Za-z0-9_\-]{0,8}"),
     )
 )

@@ -33,6 +33,10 @@ def replacement_text(kind: FindingType) -> str:
     return f"[{kind.upper()}]"
 
 
+MOST_FINDINGS = 1_000
+"""Findings of one leaf that are reported one by one; every further one is still acted upon."""
+
+
 class Sighting(NamedTuple):
     """A candidate in one of a leaf's views, in offsets of the leaf's own text."""
 
@@ -77,6 +81,7 @@ class Merger:
         self._mode = mode
         self._direction = direction
         self._leaf = leaf
+        self._strictest = 0
         self.findings: list[Finding] = []
         self.regions: list[Region] = []
 
@@ -93,6 +98,9 @@ class Merger:
         else:
             text = f'"{replacement_text(sighting.type)}"' if quoted else replacement_text(sighting.type)
             self.regions.append(Region(sighting.start, sighting.end, text, wanted.severity))
+        if len(self.findings) >= MOST_FINDINGS and wanted.severity <= self._strictest:
+            return
+        self._strictest = max(self._strictest, wanted.severity)
         self.findings.append(
             Finding(
                 type=sighting.type,

@@ -18,14 +18,12 @@ from securellm.guard.model import (
     Screening,
     Verdict,
 )
-from securellm.guard.rules import Merger, Sighting, action, order, replacements, verdict
+from securellm.guard.rules import MOST_FINDINGS, Merger, Sighting, action, order, replacements, verdict
 from securellm.guard.stream import StreamScreen
 from securellm.guard.views import Quotes, readings, views_of
 
 _OFFLOADED = 256 << 10
 """Characters from which on screening leaves the event loop to a thread."""
-_MOST_FINDINGS = 1_000
-"""Findings reported one by one; every further one is still acted upon."""
 _BETWEEN = "\x00\n"
 """Stands between leaves screened together; no pattern crosses it."""
 
@@ -91,12 +89,11 @@ def _screen(mode: GuardMode, direction: Direction, leaves: Sequence[Leaf]) -> Sc
         made += replacements(index, merger.regions)
         if hunted and leaf.kind is not Kind.NUMBER and leaf.role is not Role.SYSTEM:
             findings += _injections(mode, leaf, index)
-    reached = verdict(findings)
-    return Screening(mode=mode, verdict=reached, findings=_bounded(findings), replacements=tuple(made))
+    return Screening(mode=mode, verdict=verdict(findings), findings=_bounded(findings), replacements=tuple(made))
 
 
 def _bounded(findings: list[Finding]) -> tuple[Finding, ...]:
-    kept = sorted(findings, key=lambda finding: -finding.action.severity)[:_MOST_FINDINGS]
+    kept = sorted(findings, key=lambda finding: -finding.action.severity)[:MOST_FINDINGS]
     return tuple(sorted(kept, key=lambda finding: (finding.leaf, finding.start)))
 
 

@@ -21,6 +21,7 @@ class _Channel:
 
     def __init__(self, mode: GuardMode, index: int, *, arguments: bool) -> None:
         self.settled = 0
+        self.blocked = False
         self.merger = Merger(mode, Direction.REPLY, index)
         self._quotes = Quotes() if arguments else None
         self._base = 0
@@ -45,7 +46,9 @@ class _Channel:
         self._find(views, before, settled)
         if self._quotes is not None:
             self._quotes.inside(self._text, self._base, self._base + settled)
-        self.settled = self._base + settled
+        blocking = [region.start for region in self.merger.regions if region.severity == Verdict.BLOCK.severity]
+        self.blocked = bool(blocking)
+        self.settled = min(self._base + settled, *blocking) if blocking else self._base + settled
         self._forget_before(settled, views, boundaries)
 
     def _find(self, views: Sequence[View], before: int, settled: int) -> None:
@@ -100,11 +103,12 @@ class StreamScreen:
         self._decision_id = decision_id
         self._channels: dict[str, _Channel] = {}
         self._lengths: dict[str, int] = {}
+        self._blocked = False
 
     def push(self, channel: str, text: str, *, arguments: bool = False) -> None:
         """Add text to a channel; `arguments` (of its first piece) says that it is the JSON of a tool call.
 
-        Raises Blocked when the reply must not go on.
+        Raises Blocked when the reply must not go on; nothing then settles any more.
         """
         self._lengths[channel] = self._lengths.get(channel, 0) + len(text)
         if self._mode is GuardMode.OFF:
@@ -112,7 +116,9 @@ class StreamScreen:
         state = self._channels.get(channel)
         if state is None:
             state = self._channels[channel] = _Channel(self._mode, len(self._channels), arguments=arguments)
-        state.push(text)
+        if not self._blocked:
+            state.push(text)
+            self._blocked = state.blocked
         self._refuse_blocked()
 
     def close(self, channel: str) -> None:
@@ -124,8 +130,10 @@ class StreamScreen:
 
     def finish(self) -> None:
         """Make everything final. Raises Blocked when the reply must not be completed."""
+        self._refuse_blocked()
         for state in self._channels.values():
             state.push("", final=True)
+            self._blocked = self._blocked or state.blocked
         self._refuse_blocked()
 
     def settled(self, channel: str) -> int:
@@ -139,7 +147,7 @@ class StreamScreen:
 
         Of a range that spans several pieces, the piece where it begins carries the replacement, the others "".
         """
-        if channel not in self._channels:
+        if channel not in self._channels or start >= end:
             return ()
         return tuple(
             (max(start, region.start), min(end, region.end), region.text if region.start >= start else "")
@@ -164,6 +172,5 @@ class StreamScreen:
         return verdict(self.findings)
 
     def _refuse_blocked(self) -> None:
-        findings = self.findings
-        if any(finding.action is Verdict.BLOCK for finding in findings):
-            raise Blocked(Code.REPLY_BLOCKED, findings, decision_id=self._decision_id)
+        if self._blocked:
+            raise Blocked(Code.REPLY_BLOCKED, self.findings, decision_id=self._decision_id)

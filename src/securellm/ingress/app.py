@@ -22,9 +22,6 @@ from securellm.telemetry.metrics import Metrics
 
 _log = logger("ingress")
 
-_DRAINABLE = 1024 * 1024
-"""An unread body up to this size is read and dropped, so that the connection can go on; a larger one ends it."""
-
 
 class Route(NamedTuple):
     """A governed path: the surface it belongs to and how its body is read."""
@@ -101,7 +98,7 @@ class Ingress:
             raise
         except GatewayError as error:
             self._metrics.refusals.labels(error.code.value).inc()
-            await reply.refuse(error, close=_has_unread_body(exchange))
+            await reply.refuse(error, close=error.code is Code.REQUEST_TIMEOUT or not await exchange.discard())
         except Exception as error:  # noqa: BLE001 - one of the three named places: the edge
             _log.error("unexpected", request_id=request_id, error=type(error).__name__, where=_where(error))
             await reply.refuse(Fault(Code.INTERNAL, "an unexpected error stopped this request"), close=True)
@@ -204,15 +201,6 @@ def _surface_of(exchange: Exchange) -> Surface | None:
 
 def _is_anthropic(exchange: Exchange) -> bool:
     return any(name == b"anthropic-version" for name, _ in exchange.headers)
-
-
-def _has_unread_body(exchange: Exchange) -> bool:
-    for name, value in exchange.headers:
-        if name == b"transfer-encoding":
-            return True
-        if name == b"content-length":
-            return not value.isdigit() or int(value) > _DRAINABLE
-    return False
 
 
 def _where(error: BaseException) -> str:

@@ -107,6 +107,13 @@ def error_event(
                 "message": message(error, portuguese=portuguese),
                 "param": error.param,
                 "sequence_number": sequence + 1,
+                # The SDKs raise on this member; without it they would hand the event on and end in silence.
+                "error": {
+                    "type": _OPENAI_TYPES.get(error.status, "server_error"),
+                    "code": error.code.value,
+                    "message": message(error, portuguese=portuguese),
+                    "param": error.param,
+                },
             }
         )
         return b"event: error\ndata: " + data + b"\n\n"

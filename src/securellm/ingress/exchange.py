@@ -14,6 +14,11 @@ Send = Callable[[Message], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 
+_DISCARD_BYTES = 1024 * 1024
+_DISCARD_SECONDS = 0.25
+"""How much of an unread body is worth reading so that the connection can be used again."""
+
+
 class ClientGone(Exception):
     """The client closed its side before the exchange was over."""
 
@@ -29,6 +34,10 @@ class Exchange(Protocol):
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         """The whole body, inflated. Raises Refusal (BODY_TOO_LARGE, REQUEST_TIMEOUT, UNSUPPORTED_ENCODING, …)."""
+        ...
+
+    async def discard(self) -> bool:
+        """Take in what is left of a body nobody will read; False when the connection must end with the answer."""
         ...
 
     async def gone(self) -> None:
@@ -53,6 +62,7 @@ class AsgiExchange:
         self.headers: RawHeaders = scope["headers"]
         client = scope.get("client")
         self.peer: str = client[0] if client else ""
+        self._unread = True
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         encodings = [
@@ -65,11 +75,30 @@ class AsgiExchange:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
+                    self._unread = message.get("more_body", False)
                     inflate.feed(message.get("body", b""))
-                    if not message.get("more_body", False):
+                    if not self._unread:
                         return inflate.close()
         except TimeoutError:
             raise Refusal(Code.REQUEST_TIMEOUT, f"the body was not complete within {seconds:g} s") from None
+
+    async def discard(self) -> bool:
+        if not self._unread:
+            return True
+        if any(name == b"expect" for name, _ in self.headers):
+            return False
+        size = 0
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while self._unread:
+                    message = await self._receive()
+                    size += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or size > _DISCARD_BYTES:
+                        return False
+                    self._unread = message.get("more_body", False)
+        except TimeoutError:
+            return False
+        return True
 
     async def gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -32,6 +32,7 @@ class Hardened(HttpToolsProtocol):
         self._head_size = 0
         self._header_bytes = 0
         self._in_head = True
+        self._broken = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._seen: set[bytes] = set()
         self._peer_certificate: bytes | None = None
@@ -48,7 +49,7 @@ class Hardened(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._broken or self.transport.is_closing():
             return
         if self._in_head:
             if self._head_timer is None:
@@ -115,16 +116,26 @@ class Hardened(HttpToolsProtocol):
     def _refuse(self, status: int, cause: str) -> None:
         self.refused(cause)
         self._head_arrived()
-        if not self.transport.is_closing():
-            if not self._is_answering():
-                phrase = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}[status]
-                text = b"%d %s: %s\n" % (status, phrase, cause.encode("ascii"))
-                self.transport.write(
-                    b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
-                    b"connection: close\r\n\r\n%s" % (status, phrase, len(text), text)
-                )
-            # An answer that is under way cannot be followed by another; the connection just ends.
-            self.transport.close()
+        if self.transport.is_closing():
+            return
+        if self._is_answering() and not self.cycle.more_body:
+            # A good request is being answered: what follows it is dropped, and the connection ends with its answer.
+            self._broken = True
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self._is_answering():
+            # The broken bytes are the body of the request being read: nobody needs its answer any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not self._is_answering() or not self.cycle.response_started:
+            phrase = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}[status]
+            text = b"%d %s: %s\n" % (status, phrase, cause.encode("ascii"))
+            self.transport.write(
+                b"HTTP/1.1 %d %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%s" % (status, phrase, len(text), text)
+            )
+        self.transport.close()
 
     def _is_answering(self) -> bool:
         cycle: object = self.cycle

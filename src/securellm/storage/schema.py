@@ -17,6 +17,9 @@ Operation = Callable[[Connection], None]
 
 PAGE_SIZE = 4096
 
+LARGEST_IDLE_LOG = 64 * 1024 * 1024
+"""A slow reader lets the write-ahead log grow; once it has gone, the file shrinks to this many bytes again."""
+
 JOURNAL_APPLICATION = 0x534C_4A31
 CONTROL_APPLICATION = 0x534C_4331
 
@@ -30,6 +33,7 @@ _PROFILE = (
     "PRAGMA busy_timeout = 5000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    f"PRAGMA journal_size_limit = {LARGEST_IDLE_LOG}",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",

@@ -5,7 +5,7 @@ Formats: sqlite.org/fileformat2 section 4 (the log) and sqlite.org/walformat sec
 
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F_0682, 0x377F_0683
 _FORMAT = 3_007_000
@@ -41,12 +41,13 @@ def lost_frames(database: Path) -> list[str]:
 def _lost_frames(database: Path) -> list[str]:
     index = _index(database.with_name(database.name + "-shm"))
     try:
-        raw = database.with_name(database.name + "-wal").read_bytes()
-    except FileNotFoundError:
-        return []
-    if not raw.strip(b"\0"):
-        return []
-    log = _walk(raw)
+        with database.with_name(database.name + "-wal").open("rb") as file:
+            header = file.read(_HEADER.size)
+            if not header.strip(b"\0"):
+                return []
+            log = _walk(header, file)
+    except OSError:
+        return []  # No log, or one that opening the database will complain of.
     if log is None:
         return ["the write-ahead log has no valid header"]
     if log.later_commits > 1 or (index is not None and index[0] == log.salt and index[1] > log.whole):
@@ -54,22 +55,21 @@ def _lost_frames(database: Path) -> list[str]:
     return []
 
 
-def _walk(raw: bytes) -> _Log | None:
-    if len(raw) < _HEADER.size:
+def _walk(header: bytes, frames: BinaryIO) -> _Log | None:
+    if len(header) < _HEADER.size:
         return None
-    magic, form, page_size, _, salt, *stated = _HEADER.unpack_from(raw)
+    magic, form, page_size, _, salt, *stated = _HEADER.unpack(header)
     order = {_MAGIC_LITTLE: "<", _MAGIC_BIG: ">"}.get(magic)
     if order is None or form != _FORMAT or not 512 <= page_size <= 65_536 or page_size % 8:
         return None
-    running = _checksum(order, (0, 0), raw[:24])
+    running = _checksum(order, (0, 0), header[:24])
     if running != tuple(stated):
         return None
     whole, later_commits, intact = 0, 0, True
-    for start in range(_HEADER.size, len(raw) - _FRAME.size - page_size + 1, _FRAME.size + page_size):
-        page, commit, frame_salt, *stated = _FRAME.unpack_from(raw, start)
+    while len(frame := frames.read(_FRAME.size + page_size)) == _FRAME.size + page_size:
+        page, commit, frame_salt, *stated = _FRAME.unpack_from(frame)
         if intact:
-            content = raw[start : start + 8] + raw[start + _FRAME.size : start + _FRAME.size + page_size]
-            running = _checksum(order, running, content)
+            running = _checksum(order, running, frame[:8] + frame[_FRAME.size :])
             intact = page > 0 and frame_salt == salt and running == tuple(stated)
             whole += intact
         if not intact and commit and frame_salt == salt:

@@ -7,9 +7,12 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.audit.logs import every_kind, intent, opened, outcome, write
 
 from securellm.audit import FindingCount, Record, RecordType, export, record_schema
+from securellm.audit.log import _around_the_chain
 from securellm.audit.model import ENVELOPE, RECORDS
 from securellm.core.canonical import canonical_bytes
 
@@ -96,3 +99,21 @@ def test_an_entry_is_its_own_canonical_form(tmp_path: Path) -> None:
         entry = line.removesuffix(b"\n")
         assert canonical_bytes(json.loads(entry)) == entry
         assert b"\n" not in entry
+
+
+@given(st.lists(st.text(st.characters(), max_size=12), min_size=1, max_size=5), st.integers())
+def test_whatever_a_record_says_its_bytes_are_the_canonical_ones(texts: list[str], number: int) -> None:
+    tricky = ('"prev":""', ',"seq":0,', "\\", *texts)
+    record = msgspec.structs.replace(
+        intent(model=texts[0]),
+        route=tricky,
+        decision_ids=tuple(texts),
+        tenant=tricky[0],
+        trace_id=tricky[1],
+        hold=number,
+    )
+    before, between, after = _around_the_chain({**record.fields(), "v": 1, "at": 2, "writer": "w", "epoch": 3})
+    entry = before + b'"prev":"ab"' + between + b'"seq":9' + after
+    members = json.loads(entry)
+    assert (members["prev"], members["seq"], members["tenant"]) == ("ab", 9, tricky[0])
+    assert canonical_bytes(members) == entry

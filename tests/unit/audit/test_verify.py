@@ -131,8 +131,15 @@ def test_what_is_no_log_is_a_problem_and_never_an_error(tmp_path: Path, content:
 
 def test_what_is_not_there_is_a_problem_and_never_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "nothing.db", tmp_path / "folder", tmp_path / "nothing" / "audit.db"):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nothing.db", tmp_path / "folder", tmp_path / "none" / "a.db", tmp_path / "file" / "a.db"):
         assert not check(path).intact
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_folders_where_files_should_be_are_never_an_error(path: Path, suffix: str) -> None:
+    path.with_name(path.name + suffix).mkdir()
+    check(path)
 
 
 ENDLESS = (

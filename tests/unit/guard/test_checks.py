@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.guard.numbers import cards, cnpjs, cpfs
 
 from securellm.guard.checks import is_card, is_cnpj, is_cpf, is_luhn
-from tests.unit.guard.numbers import cards, cnpjs, cpfs
 
 KNOWN_CPFS = ["52998224725", "11144477735", "12345678909", "39053344705", "00000000191"]
 KNOWN_CNPJS = ["11222333000181", "12ABC34501DE35", "00000000000191", "33000167000101"]

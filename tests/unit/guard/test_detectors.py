@@ -5,11 +5,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.guard.numbers import cards, cnpjs, cpfs
+from tests.unit.guard.texts import redacted, types
 
 from securellm.core.messages import Kind
 from securellm.guard import detectors
-from tests.unit.guard.numbers import cards, cnpjs, cpfs
-from tests.unit.guard.texts import redacted, types
 
 SEPARATORS = ["", " ", "-", ".", "/", "\u00a0", "\u2009", " - ", "\u200b", "\u2060", "–", "・"]
 
@@ -62,8 +62,8 @@ def test_a_card_is_found_in_every_spelling(card: str, separator: str) -> None:
     [
         "(11) 98765-4321", "11 98765-4321", "(11)98765-4321", "11 9 8765-4321", "+55 11 98765-4321", "+5511987654321",
         "+55 (11) 98765-4321", "5511987654321", "(21) 3221-1345", "21 3221-1345", "011 98765-4321", "11.98765.4321",
-        "+1 212 555 0134", "+1 (212) 555-0134", "(212) 555-0134", "212-555-0134", "+351 912 345 678", "+44 20 7946 0958",
-        "+49 30 901820", "+33 6 12 34 56 78", "+34612345678",
+        "+1 212 555 0134", "+1 (212) 555-0134", "(212) 555-0134", "212-555-0134", "+351 912 345 678",
+        "+44 20 7946 0958", "+49 30 901820", "+33 6 12 34 56 78", "+34612345678",
     ],
 )  # fmt: skip
 def test_a_phone_is_found_by_its_structure(phone: str) -> None:
@@ -91,6 +91,14 @@ SECRETS = [
     "sk_live_" + "a1B2c3d4" * 3, "hf_" + "aBcDeFgH" * 4 + "ab", "npm_" + "a1B2c3" * 6, "slb_" + "a1b2c3d4" * 4,
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
 ]  # fmt: skip
+
+
+@pytest.mark.requirement("GD-2")
+def test_a_private_key_is_found_with_its_body() -> None:
+    body = "\n".join(["MIIEpAIBAAKCAQEA0Z3VS5JJcds3xfn/ygWyF8PbnGy0AHB7MhgwMbRvI0MBZhpI"] * 30)
+    text = f"key:\n-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----\n"
+    assert redacted(text) == "key:\n[SECRET] RSA PRIVATE KEY-----\n"
+    assert "MIIE" not in redacted(json.dumps(text))
 
 
 @pytest.mark.requirement("GD-2")

@@ -5,21 +5,22 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.guard.texts import GUARD, redacted, screen
 
 from securellm.core.errors import Code
 from securellm.core.messages import Kind
 from securellm.guard import Blocked, GuardMode, StreamScreen
-from tests.unit.guard.texts import GUARD, redacted, screen
 
 PARTS = [
+    "-----BEGIN PRIVATE KEY-----\nMIIEpA+/=\nab", "-----BEGIN ",
     "529.982.247-25", "52998224725", "5 2 9 9 8 2 2 4 7 2 5", "11.222.333/0001-81", "12.ABC.345/01DE-35",
     "12ABC34501DE35", "12 ABC 345 01DE 35", "4111 1111 1111 1111", "4111111111111111 123", "+55 (11) 98765-4321",
     "(11) 98765-4321", "tel 32214567", "joão@exemplo.com.br", "a@b@c.com.d", "sk-ant-api03-abcdEFGH12345678xyz",
     "sk-proj-" + "aB3" * 40, "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNr",
     "eyJ" + "a" * 600, "\\u0035\\u0032", "\\\\u0039", "\\n", "\\\\n", '\\"', "\\", "\\/", "\\ud835\\udfcf", "\\ud835",
     "\u200b", "\u00ad", "\u200b" * 40, "５", "𝟏", "½", "⑩", "—", " ", "  ", "    ", ".", "-", "/", "(", ")", "+", ",",
-    ":", "@", "\n", "a", "Z", "word", "cpf", "é", "日本", "😀", "9", "55", "11", "98765", "1234", "_", "git@github.com:x",
-    "x" * 70, "1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9", '"', "{", "}", '"k":',
+    ":", "@", "\n", "a", "Z", "word", "cpf", "é", "日本", "😀", "9", "55", "11", "98765", "1234", "_",
+    "git@github.com:x", "x" * 70, "1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9", '"', "{", "}", '"k":',
 ]  # fmt: skip
 
 
@@ -153,11 +154,18 @@ def test_channels_do_not_meet() -> None:
 @pytest.mark.requirement("GD-5")
 def test_a_block_in_a_stream_names_the_rule_and_never_the_text() -> None:
     stream = GUARD.open_stream(GuardMode.STRICT, decision_id="dec_7")
-    with pytest.raises(Blocked) as caught:
+
+    def arrive() -> None:
         for character in "key sk-ant-api03-abcdEFGH12345678 and more":
             stream.push("0", character)
+
+    with pytest.raises(Blocked) as caught:
+        arrive()
     assert caught.value.code is Code.REPLY_BLOCKED
     assert caught.value.decision_id == "dec_7"
     assert "secret.anthropic" in caught.value.reason
     assert "abcdEFGH" not in str(caught.value)
-    assert stream.settled("0") <= 4
+    assert stream.settled("0") == 4
+    with pytest.raises(Blocked):
+        stream.push("0", "and on")
+    assert stream.settled("0") == 4
