@@ -65,7 +65,7 @@ class Face(msgspec.Struct, frozen=True):
     surface: str
 
 
-class Refused(Exception):  # noqa: N818 - a verdict the fake renders
+class Refused(Exception):
     """What a strict provider says no to."""
 
     def __init__(

@@ -52,11 +52,11 @@ _HTML = b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><body>clou
 _MODELS = ("fake-large", "fake-small")
 
 
-class _Gone(Exception):  # noqa: N818 - control flow of the fake
+class _Gone(Exception):
     """The client has disconnected."""
 
 
-class _Cut(Exception):  # noqa: N818 - control flow of the fake
+class _Cut(Exception):
     """The behaviour ends the answer here."""
 
 

@@ -1,11 +1,10 @@
 """Keep the ledger: append-only movements, running balances and open holds, each derivable from the audit records."""
 
 import hashlib
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
 from securellm.finops.model import Balance, Hold, LedgerState, Reservation, Settlement
-from securellm.storage import Connection, Operation
+from securellm.storage import Connection, Operation, StorageConflict
 
 _LEDGER = (
     "CREATE TABLE ledger (seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL, kind TEXT NOT NULL, "
@@ -63,7 +62,7 @@ def attempting(reservation: Reservation) -> Operation:
             "UPDATE holds SET amount = ? WHERE request_id = ? AND amount = ?",
             (reservation.amount, reservation.request_id, reservation.former),
         )
-        _expect_one(changed, reservation)
+        _expect_one(changed.rowcount, reservation)
         _append(connection, reservation, movements)
         _credit(connection, reservation, settled=0, presumed=reservation.carried, unknown=0)
 
@@ -79,7 +78,7 @@ def settling(settlement: Settlement) -> Operation:
         changed = connection.execute(
             "DELETE FROM holds WHERE request_id = ? AND amount = ?", (reservation.request_id, reservation.amount)
         )
-        _expect_one(changed, reservation)
+        _expect_one(changed.rowcount, reservation)
         _append(connection, reservation, movements)
         _credit(
             connection,
@@ -278,9 +277,12 @@ def _credit(connection: Connection, reservation: Reservation, *, settled: int, p
         connection.execute(_CREDIT, (*account, settled, presumed, unknown))
 
 
-def _expect_one(changed: sqlite3.Cursor, reservation: Reservation) -> None:
-    if changed.rowcount != 1:
-        raise sqlite3.IntegrityError(f"the ledger has no hold of {reservation.amount} for {reservation.request_id}")
+def _expect_one(changed: int, reservation: Reservation) -> None:
+    if changed != 1:
+        raise StorageConflict(
+            f"the ledger has no hold of {reservation.amount} for {reservation.request_id}",
+            remedy="Restart the gateway, and run `securellm audit verify`.",
+        )
 
 
 def _text(entry: Mapping[str, object], name: str) -> str:

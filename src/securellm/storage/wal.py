@@ -46,6 +46,9 @@ def _lost_frames(database: Path) -> list[str]:
             if not header.strip(b"\0"):
                 return []
             log = _walk(header, file)
+            file.seek(0)
+            if file.read(_HEADER.size) != header:
+                return []  # A writer began the log anew, which it does only once all of it is in the database.
     except OSError:
         return []  # No log, or one that opening the database will complain of.
     if log is None:

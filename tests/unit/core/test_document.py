@@ -1,5 +1,6 @@
 """A body is parsed strictly, and remembers its own bytes."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -138,10 +139,8 @@ def test_a_replacement_in_a_string_leaves_the_rest_of_it_as_written(
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_read_or_refused(body: bytes) -> None:
-    try:
+    with contextlib.suppress(Refusal):
         Document(body)
-    except Refusal:
-        pass
 
 
 def test_what_is_not_patched_is_the_original() -> None:

@@ -26,7 +26,7 @@ from securellm.finops import (
     outcome_fields,
     settling,
 )
-from securellm.storage import GroupCommitWriter, damage, open_readonly
+from securellm.storage import GroupCommitWriter, StorageConflict, damage, open_readonly
 
 
 def reservation(request_id: str = "r1", amount: int = 60) -> Reservation:
@@ -121,7 +121,7 @@ def test_an_operation_that_does_not_fit_the_tables_changes_nothing() -> None:
         settling(settlement(reservation("r1"))),
         attempting(reservation("r1")),
     ):
-        with pytest.raises(sqlite3.IntegrityError), journal.transaction():
+        with pytest.raises((sqlite3.IntegrityError, StorageConflict)), journal.transaction():
             operation(journal.connection)
     assert list(journal.connection.iterdump()) == before
 
