@@ -35,7 +35,9 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-_FIRST = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n"
+_FIRST = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 _WRITES = [_chunk(event) for event in _events()]
 _WRITES[0] = _FIRST + _WRITES[0]
 _WRITES[-1] += b"0\r\n\r\n"

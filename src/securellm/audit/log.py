@@ -51,8 +51,8 @@ class AuditLog:
     """One writer's log inside the journal. `appending` is for the event loop; all else runs on the writer's thread.
 
     Every commit that appends records ends with a signed checkpoint over all of them, so at every durable moment the
-    newest checkpoint covers the whole log and nothing after it can be added, cut off or replaced unseen without the
-    key. At most one checkpoint a second is kept.
+    newest checkpoint covers the whole log: without the key nothing in it can be changed or added unseen. Only a copy
+    of a checkpoint kept elsewhere shows that a log was rolled back to an earlier one. At most one a second is kept.
     """
 
     def __init__(self, *, writer_id: str, seed: bytes, clock: Clock, randomness: Randomness) -> None:

@@ -62,8 +62,10 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     reservation_seconds: float = 30.0
     """How long a reservation may wait for other requests' holds to be released."""
 
-    async def ask(self, gate: str, question: Coroutine[Any, Any, T], *, code: Code = Code.GATE_FAILED) -> T:
-        return await ask(gate, question, seconds=self.gate_seconds, code=code)
+    def ask(
+        self, gate: str, question: Coroutine[Any, Any, T], *, code: Code = Code.GATE_FAILED
+    ) -> Coroutine[Any, Any, T]:
+        return ask(gate, question, seconds=self.gate_seconds, code=code)
 
 
 async def complete(received: Received, reply: Reply, gates: Gates) -> None:
@@ -267,7 +269,7 @@ async def _route(
                 model.name,
                 received.surface,
                 candidates=[
-                    msgspec.structs.replace(candidate, healthy=candidate.provider not in crowded)
+                    msgspec.structs.replace(candidate, healthy=False) if candidate.provider in crowded else candidate
                     for candidate in model.candidates
                 ],
                 pinned=received.pinned_provider,
@@ -510,6 +512,8 @@ async def _stream(
                 if ready:
                     reply.sequence = relay.sequence
                     await reply.write(ready)
+                if relay.failure is not None:
+                    raise relay.failure
                 if relay.terminal:
                     break
             else:

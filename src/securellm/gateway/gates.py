@@ -17,17 +17,11 @@ _log = logger("gateway")
 async def ask(gate: str, question: Coroutine[Any, Any, T], *, seconds: float, code: Code = Code.GATE_FAILED) -> T:
     """The gate's answer, or a `GatewayError`.
 
-    A gate that answers without waiting costs no timer. One that raises anything but a `GatewayError`, takes
-    longer than `seconds`, or is not a coroutine at all, has failed: the request is refused with `code`.
+    One that raises anything but a `GatewayError`, takes longer than `seconds`, or is not a coroutine at all, has
+    failed: the request is refused with `code`.
     """
     try:
-        try:
-            first = question.send(None)
-        except StopIteration as answered:
-            answer: T = answered.value
-            return answer
-        async with asyncio.timeout(seconds):
-            return await _resume(question, first)
+        return await bounded(question, seconds=seconds)
     except GatewayError:
         raise
     except TimeoutError:
@@ -37,6 +31,17 @@ async def ask(gate: str, question: Coroutine[Any, Any, T], *, seconds: float, co
     except Exception as error:
         _log.error("gate_failed", gate=gate, error=type(error).__name__)
         raise Fault(code, f"{gate} failed") from error
+
+
+async def bounded(question: Coroutine[Any, Any, T], *, seconds: float) -> T:
+    """What `question` returns; TimeoutError when that takes longer. One that never waits costs no timer."""
+    try:
+        first = question.send(None)
+    except StopIteration as answered:
+        answer: T = answered.value
+        return answer
+    async with asyncio.timeout(seconds):
+        return await _resume(question, first)
 
 
 @types.coroutine

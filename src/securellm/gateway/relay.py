@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from securellm.core.document import Patch
-from securellm.core.errors import Code, UpstreamFailure
+from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.messages import Leaf, Role
 from securellm.gateway.lossless import blank, redact
 from securellm.guard import Screening, StreamScreen
@@ -57,6 +57,8 @@ class StreamRelay:
         self._lengths: dict[str, int] = {}
         self._finishing = False
         self.redacted = False
+        self.failure: GatewayError | None = None
+        """Why the stream cannot go on: the provider's failure or the guard's refusal."""
         self.sequence = -1
         """The last `sequence_number` that left, for the dialect that counts its events."""
         self.output_bytes = 0
@@ -67,9 +69,12 @@ class StreamRelay:
         return self._reader.terminal
 
     async def feed(self, data: bytes) -> bytes:
-        """The events that may leave now, in one piece. Raises UpstreamFailure or the guard's refusal."""
-        for event in self._parser.feed(data):
-            await self._take(event)
+        """The events that may leave now, in one piece; those before a `failure` too."""
+        try:
+            for event in self._parser.feed(data):
+                await self._take(event)
+        except GatewayError as error:
+            self.failure = error
         return self._release(everything=False)
 
     async def end(self) -> None:

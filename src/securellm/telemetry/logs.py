@@ -6,9 +6,10 @@ prompt or a secret) is replaced by the name of its type. Content is never passed
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 Logger = structlog.stdlib.BoundLogger
@@ -21,7 +22,7 @@ def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | 
     """Set the process's logging up once: ours and the server library's, one JSON object a line on stderr."""
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    renderer: Any = structlog.processors.JSONRenderer(_json) if form == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -35,6 +36,10 @@ def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | 
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(number, logging.WARNING), force=True)
+
+
+def _json(event: MutableMapping[str, Any], *, default: Callable[[Any], Any]) -> str:
+    return msgspec.json.encode(event, enc_hook=default).decode("utf-8")
 
 
 def logger(name: str) -> Logger:

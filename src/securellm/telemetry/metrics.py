@@ -1,10 +1,24 @@
 """Prometheus metrics, by the names of REQUIREMENTS OB-2. Label sets are bounded by configuration, never by callers."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Generic, TypeVar
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from securellm.core.usage import Usage
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Family(Generic[M]):
+    """A metric with labels, each series of which is looked up once: that costs more than counting does."""
+
+    def __init__(self, metric: M) -> None:
+        self.labels: Callable[..., M] = cache(metric.labels)
 
 
 class Metrics:
@@ -14,36 +28,44 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self.tenants = CollectorRegistry(auto_describe=True)
         """Series that name tenants: for the admin listener only."""
-        self.http_requests = Counter(
-            "http_requests", "HTTP requests answered", ["surface", "status"], registry=self.registry
+        self.http_requests = Family(
+            Counter("http_requests", "HTTP requests answered", ["surface", "status"], registry=self.registry)
         )
-        self.http_duration = Histogram(
-            "http_request_duration_seconds",
-            "From the request line to the last byte",
-            ["surface"],
-            buckets=_LATENCY,
-            registry=self.registry,
+        self.http_duration = Family(
+            Histogram(
+                "http_request_duration_seconds",
+                "From the request line to the last byte",
+                ["surface"],
+                buckets=_LATENCY,
+                registry=self.registry,
+            )
         )
         self.open_requests = Gauge("http_open_requests", "Requests being served", registry=self.registry)
-        self.unparseable = Counter(
-            "http_unparseable_requests", "Connections answered with a bare 400", ["cause"], registry=self.registry
+        self.unparseable = Family(
+            Counter(
+                "http_unparseable_requests", "Connections answered with a bare 400", ["cause"], registry=self.registry
+            )
         )
-        self.llm_latency = Histogram(
-            "llm_request_latency_seconds",
-            "One attempt at a provider, to its last byte",
-            ["provider", "model"],
-            buckets=_LATENCY,
-            registry=self.registry,
+        self.llm_latency = Family(
+            Histogram(
+                "llm_request_latency_seconds",
+                "One attempt at a provider, to its last byte",
+                ["provider", "model"],
+                buckets=_LATENCY,
+                registry=self.registry,
+            )
         )
-        self.llm_tokens = Counter(
-            "llm_tokens", "Tokens billed by providers", ["provider", "model", "type"], registry=self.registry
+        self.llm_tokens = Family(
+            Counter("llm_tokens", "Tokens billed by providers", ["provider", "model", "type"], registry=self.registry)
         )
-        self.llm_errors = Counter(
-            "llm_errors", "Failed attempts at providers", ["provider", "error_type"], registry=self.registry
+        self.llm_errors = Family(
+            Counter("llm_errors", "Failed attempts at providers", ["provider", "error_type"], registry=self.registry)
         )
-        self.refusals = Counter("refusals", "Requests refused, by code", ["code"], registry=self.registry)
-        self.verdicts = Counter("guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry)
-        self.cache = Counter("cache_lookups", "Exact cache look-ups", ["result"], registry=self.registry)
+        self.refusals = Family(Counter("refusals", "Requests refused, by code", ["code"], registry=self.registry))
+        self.verdicts = Family(
+            Counter("guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry)
+        )
+        self.cache = Family(Counter("cache_lookups", "Exact cache look-ups", ["result"], registry=self.registry))
         self.audit_lag = Histogram(
             "audit_lag_seconds",
             "From a record's submission to its durability",
@@ -51,21 +73,27 @@ class Metrics:
             registry=self.registry,
         )
         self.audit_healthy = Gauge("audit_healthy", "1 while the journal accepts records", registry=self.registry)
-        self.spend = Counter("spend_nanos", "Settled cost in nano-units", ["tenant", "currency"], registry=self.tenants)
-        self.presumed = Counter(
-            "presumed_spend_nanos",
-            "Cost presumed spent until reconciled, in nano-units",
-            ["tenant", "currency"],
-            registry=self.tenants,
+        self.spend = Family(
+            Counter("spend_nanos", "Settled cost in nano-units", ["tenant", "currency"], registry=self.tenants)
         )
-        self.budget = Gauge(
-            "budget_nanos",
-            "Budget state of the current period, in nano-units",
-            ["tenant", "currency", "state"],
-            registry=self.tenants,
+        self.presumed = Family(
+            Counter(
+                "presumed_spend_nanos",
+                "Cost presumed spent until reconciled, in nano-units",
+                ["tenant", "currency"],
+                registry=self.tenants,
+            )
         )
-        self.overruns = Counter(
-            "budget_overruns", "Calls billed above their reservation", ["tenant"], registry=self.tenants
+        self.budget = Family(
+            Gauge(
+                "budget_nanos",
+                "Budget state of the current period, in nano-units",
+                ["tenant", "currency", "state"],
+                registry=self.tenants,
+            )
+        )
+        self.overruns = Family(
+            Counter("budget_overruns", "Calls billed above their reservation", ["tenant"], registry=self.tenants)
         )
         self.snapshot_age = Gauge(
             "snapshot_age_seconds", "Since the snapshot was last confirmed", registry=self.registry

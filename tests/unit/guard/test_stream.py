@@ -169,3 +169,26 @@ def test_a_block_in_a_stream_names_the_rule_and_never_the_text() -> None:
     with pytest.raises(Blocked):
         stream.push("0", "and on")
     assert stream.settled("0") == 4
+
+
+@pytest.mark.requirement("GD-5")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{'a' * at}sk-{'B3' * 60}-sk-{'C4' * 20} end" for at in range(0, 96, 5)),
+        *("\\\\u0035" * at + " 529.982.247-25 " + "\\\\u002e" * 90 + "\\u0020529.982.247-25" for at in range(60, 75)),
+        *(f"{'(' * at}(11) 98765-4321)" for at in range(3)),
+        f"a eyJ{'a' * 400}.eyJ{'b' * 400}.{'c' * 400} b",
+        f"a {'x' * 200}@{'y.' * 100}com b",
+        "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA0Z3VS5JJcds3\n" * 50 + "-----END RSA PRIVATE KEY-----",
+        "5" + "\u200b" * 30 + "29.982.247-25 " + "\u200b" * 200 + "529.982.247-25",
+        "9" * 500 + " 529.982.247-25",
+        "12 " * 200 + "529.982.247-25",
+        "52998224725" * 3 + " 52998224725,5 52998224725, 52998224725.",
+    ],
+)
+def test_long_runs_are_cut_where_it_does_not_matter(text: str) -> None:
+    for sizes in ([1], [3], [64], [7, 1, 90]):
+        received, blocked = streamed(text, sizes, mode=GuardMode.STANDARD, arguments=False)
+        assert not blocked
+        assert received == redacted(text)
