@@ -40,7 +40,7 @@ test: setup-dev ## Lint, types, contracts, docs and the test suite
 	$(BIN)/pytest -m "not slow"
 
 test-all: setup-dev ## The same, with soaks and long simulations
-	$(BIN)/pytest
+	HYPOTHESIS_PROFILE=searching $(BIN)/pytest
 
 check: test ## Everything CI does
 

@@ -58,13 +58,13 @@ limits = { requests_per_minute = 100000000 }
 
 [[models]]
 name = "json"
-route = [{ provider = "json", model = "bench-1" }]
+route = [{ provider = "json", model = "json" }]
 price = { input_per_million = "0.15 USD", output_per_million = "0.60 USD" }
 context_window = 128000
 
 [[models]]
 name = "sse"
-route = [{ provider = "sse", model = "bench-1" }]
+route = [{ provider = "sse", model = "sse" }]
 price = { input_per_million = "0.15 USD", output_per_million = "0.60 USD" }
 context_window = 128000
 

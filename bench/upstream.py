@@ -10,7 +10,7 @@ import sys
 import httptools
 
 CHUNKS = 50
-_HEAD = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1, "model": "bench-1"}
+_HEAD: dict[str, object] = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1, "model": "sse"}
 _USAGE = {"prompt_tokens": 300, "completion_tokens": CHUNKS, "total_tokens": 300 + CHUNKS}
 
 
@@ -18,15 +18,15 @@ def answer() -> bytes:
     """A chat completion with usage, about 1 KB."""
     text = " ".join(f"Sentence {number} says that the weather is fine." for number in range(18))
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    body = {**_HEAD, "object": "chat.completion", "choices": [choice], "usage": _USAGE}
+    body = {**_HEAD, "object": "chat.completion", "model": "json", "choices": [choice], "usage": _USAGE}
     return json.dumps(body, separators=(",", ":")).encode("ascii")
 
 
 def _events() -> list[bytes]:
     deltas = [{"role": "assistant", "content": ""}, *({"content": f" word{number}"} for number in range(CHUNKS - 3))]
-    choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+    choices: list[list[object]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
     choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-    chunks = [{**_HEAD, "choices": choice, "usage": None} for choice in choices]
+    chunks: list[dict[str, object]] = [{**_HEAD, "choices": choice, "usage": None} for choice in choices]
     chunks.append({**_HEAD, "choices": [], "usage": _USAGE})
     return [b"data: %s\n\n" % json.dumps(chunk).encode("ascii") for chunk in chunks] + [b"data: [DONE]\n\n"]
 

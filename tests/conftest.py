@@ -5,7 +5,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.requirements import DUE, REQUIREMENTS
+
+# The same examples every time, so that a red run can be repeated; `make test-all` searches for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 _claimed = pytest.StashKey[dict[str, int]]()
 _absent = pytest.StashKey[dict[str, list[str]]]()

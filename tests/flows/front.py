@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from tests.flows.inprocess import application
@@ -42,6 +42,13 @@ def asking(path: str, text: str = "hello", **members: Any) -> dict[str, Any]:
     if path == MESSAGES:
         body["max_tokens"] = 100
     return {**body, **members}
+
+
+async def eventually(met: Callable[[], object]) -> None:
+    """Wait until `met` is true; for what no event tells of."""
+    async with asyncio.timeout(10):
+        while not met():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
 
 
 class Call:
@@ -114,6 +121,10 @@ class Call:
             while not met():
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def begun(self) -> None:
+        """Wait until a byte of the body has come."""
+        await self.until(lambda: bool(self.writes))
 
     def leave(self) -> None:
         """The client closes its connection."""
@@ -193,15 +204,18 @@ class World:
         return found[0]
 
     async def recorded(self, *types: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until there are so many records of these types."""
-        async with asyncio.timeout(10):
-            while len(found := self.records(*types)) < count:
-                await asyncio.sleep(0.01)
-        return found
+        """Wait until there are so many records of these types, and nothing is on its way any more."""
+        await eventually(lambda: len(self.records(*types)) >= count)
+        await self.app.gates.journal.drain()
+        return self.records(*types)
 
     def reached(self) -> list[Entry]:
         """The requests the upstream has seen."""
         return self.upstream.requests()
+
+    async def reaching(self, count: int) -> None:
+        """Wait until the upstream has seen so many requests."""
+        await eventually(lambda: len(self.reached()) >= count)
 
     def last(self) -> Entry:
         return self.upstream.requests()[-1]
@@ -282,7 +296,7 @@ class Sluice:
         await self._open.wait()
         return await self._real(*arguments, **named)
 
-    def __enter__(self) -> "Sluice":
+    def __enter__(self) -> Self:
         setattr(self._journal, self._method, self._held)
         return self
 

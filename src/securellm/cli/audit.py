@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from securellm.audit import export, tail, verify
+from securellm.audit import export, public_key, tail, verify
 from securellm.bootstrap.wiring import JOURNAL_SCHEMA
 from securellm.cli.exits import Exit
 from securellm.cli.places import data_dir_or_exit, place_options
 from securellm.cli.running import refuse
+from securellm.core.randomness import SystemRandomness
 from securellm.finops import LedgerReplay
+from securellm.secrets import KeyFolder, KeyRefused
 from securellm.storage import DataDir, StorageError
 
 
@@ -27,8 +29,15 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None, as_json: bool) -> None:
     """Exit 0 when every stored byte is what was written, 8 when one is not."""
-    path = DataDir(data_dir_or_exit(config, data_dir)).audit
-    report = verify(path, schema=JOURNAL_SCHEMA, observers=(LedgerReplay(),), vkey=vkey)
+    data = DataDir(data_dir_or_exit(config, data_dir))
+    path = data.audit
+    report = verify(
+        path,
+        schema=JOURNAL_SCHEMA,
+        observers=(LedgerReplay(),),
+        vkey=vkey,
+        public_key=None if vkey is not None else _signing_key(data),
+    )
     if as_json:
         click.echo(
             json.dumps(
@@ -64,6 +73,15 @@ def export_command(config: Path | None, data_dir: Path | None) -> None:
     """Print every record as one JSON line: exactly the bytes that were hashed."""
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     _print(export(path))
+
+
+def _signing_key(data: DataDir) -> bytes | None:
+    """The public half of the key beside the data: without one, a log signed anew with another key looks whole."""
+    try:
+        seed = KeyFolder(data.keys, SystemRandomness()).audit_key(create=False)
+    except KeyRefused:
+        return None
+    return public_key(bytes.fromhex(seed.reveal()))
 
 
 def _print(lines: Iterable[bytes]) -> None:

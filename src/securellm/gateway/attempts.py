@@ -4,6 +4,7 @@ import msgspec
 
 from securellm.core.document import Patch
 from securellm.core.errors import Code, Fault
+from securellm.gateway.case import Case
 from securellm.gateway.lossless import REDACTION, redact
 from securellm.gateway.stages import Funded
 from securellm.providers import DIALECTS, Provider, Providers, UpstreamReply
@@ -23,8 +24,10 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """The closed list of edits made to the request, by name."""
 
 
-async def attempt(funded: Funded, target: PlannedAttempt, providers: Providers, *, timeouts: Timeouts) -> Upstream:
-    """Send the request to `target` and wait until it begins to answer with success.
+async def attempt(
+    funded: Funded, target: PlannedAttempt, providers: Providers, case: Case, *, timeouts: Timeouts
+) -> Upstream:
+    """Send the request to `target` and wait until it begins to answer with success; `case` keeps what was changed.
 
     Raises UpstreamFailure: the provider could not be reached, broke, or answered with an error (which was read:
     a provider that says no is known not to have billed).
@@ -33,6 +36,7 @@ async def attempt(funded: Funded, target: PlannedAttempt, providers: Providers, 
         raise Fault(Code.GATE_FAILED, "a provider call takes a funded request only")
     received = funded.received
     body, changes = prepare(funded, target, providers.get(target.provider))
+    case.changes = changes
     reply = await providers.call(
         target.provider,
         received.surface,

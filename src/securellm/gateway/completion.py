@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
 from securellm.gateway.case import Case
 from securellm.gateway.gates import ask
 from securellm.gateway.histories import Histories
-from securellm.gateway.journal import Journal
+from securellm.gateway.journal import Journal, Undecided
 from securellm.gateway.lossless import blank, redact, refuse_colliding_keys
 from securellm.gateway.model import Headers, Received, Reply
 from securellm.gateway.ratelimits import rate_headers
@@ -67,6 +68,10 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Coroutine[Any, Any, T]:
         return ask(gate, question, seconds=self.gate_seconds, code=code)
 
+    def record(self, question: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Ask the journal, which has a bound of its own: only well beyond that is it taken for dead."""
+        return ask("journal", question, seconds=1.5 * self.gate_seconds, code=Code.AUDIT_UNAVAILABLE)
+
 
 async def complete(received: Received, reply: Reply, gates: Gates) -> None:
     """Serve one request, or refuse it before it costs anyone anything.
@@ -87,6 +92,9 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
     except GatewayError as error:
         await _deny(gates, case, error)
         raise
+    except BaseException as error:
+        gates.journal.afterwards(_deny(gates, case, _cause(error)))
+        raise
     try:
         try:
             screened = await _screen(admitted, tenant, gates, case)
@@ -97,7 +105,12 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
             routed = await _route(screened, model, snapshot, gates, case)
             funded = await _fund(routed, tenant, model, gates, case)
         except GatewayError as error:
-            await _deny(gates, case, error)
+            if not case.closed:
+                await _deny(gates, case, error)
+            raise
+        except BaseException as error:
+            if not case.closed:
+                gates.journal.afterwards(_deny(gates, case, _cause(error)))
             raise
         await _answer(funded, tenant, model, snapshot, reply, gates, case)
     finally:
@@ -157,6 +170,7 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
 
 
 async def _admit(permitted: Permitted, tenant: TenantFacts, gates: Gates) -> Admitted:
+    _refuse_late(permitted.identified.received, gates.clock)
     admission = await gates.ask(
         "limits",
         gates.limits.admit(
@@ -296,15 +310,18 @@ async def _route(
 async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: Gates, case: Case) -> Funded:
     """Hold the money, then make the record that says so durable: the INTENT is the reservation."""
     estimate = _estimate(routed, model)
+    received = routed.screened.admitted.permitted.identified.received
+    left = _time_left(received, gates.clock)
     # The reservation waits for other requests' holds on purpose, within its own bound: the gate's is added to it.
     reservation = await ask(
         "finops",
         gates.finops.reserve(
-            request_id=routed.screened.admitted.permitted.identified.received.request_id,
+            request_id=received.request_id,
             tenant=tenant.id,
             budget=tenant.budget,
             estimate=estimate,
             quotes=[_quote(target, model) for target in routed.plan.attempts],
+            wait=None if left is None else min(left, gates.reservation_seconds),
         ),
         seconds=gates.gate_seconds + gates.reservation_seconds,
     )
@@ -312,15 +329,18 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
         raise Fault(Code.GATE_FAILED, "the money gate returned no reservation")
     case.reservation = reservation
     try:
-        recorded = await gates.ask("journal", gates.journal.intent(case, reservation), code=Code.AUDIT_UNAVAILABLE)
+        recorded = await gates.record(gates.journal.intent(case, reservation))
         return Funded(routed, reservation, recorded)
+    except Undecided as error:
+        _abandon(gates, case, error)
+        raise
     except GatewayError:
         # Not recorded, so not held. Should the journal have died between its disk and us, a restart finds the hold.
         gates.finops.release(reservation)
         raise
-    except BaseException:
+    except BaseException as error:
         # The client left while the record was on its way to the disk: it will stand there, so it gets its end.
-        _abandon(gates, case)
+        _abandon(gates, case, _cause(error))
         raise
 
 
@@ -351,10 +371,10 @@ async def _answer(
         if not case.closed:
             await _close(gates, case, error)
         raise
-    except BaseException:
+    except BaseException as error:
         # The client has left, or the process is ending: nobody waits, but what happened is settled and recorded.
         if not case.closed:
-            _abandon(gates, case)
+            _abandon(gates, case, _cause(error))
         raise
 
 
@@ -366,13 +386,18 @@ async def _first_answer(
     target = plan.attempts[0]
     made = 0
     while True:
+        _refuse_late(received, gates.clock)
         case.target = target
         case.attempt_started = gates.clock.monotonic()
         case.may_be_billed = True
         try:
             async with asyncio.timeout(_time_left(received, gates.clock)):
                 upstream = await attempt(
-                    funded, target, gates.providers, timeouts=model.timeouts[target.provider, target.upstream_model]
+                    funded,
+                    target,
+                    gates.providers,
+                    case,
+                    timeouts=model.timeouts[target.provider, target.upstream_model],
                 )
         except TimeoutError:
             raise _too_late() from None
@@ -399,7 +424,6 @@ async def _first_answer(
             target = following.attempt
             funded = await _fund_next(funded, target, model, gates, case, failure)
         else:
-            case.changes = upstream.changes
             return funded, upstream
 
 
@@ -415,9 +439,9 @@ async def _fund_next(
     # Taken over first: a record on its way to the disk will stand there, whether or not its client still waits.
     case.reservation, case.target, case.may_be_billed = reservation, target, False
     try:
-        recorded = await gates.ask(
-            "journal", gates.journal.attempt(reservation, target, failure), code=Code.AUDIT_UNAVAILABLE
-        )
+        recorded = await gates.record(gates.journal.attempt(reservation, target, failure))
+    except Undecided:
+        raise
     except GatewayError:
         gates.finops.release(reservation)
         case.reservation, case.may_be_billed = funded.reservation, before
@@ -518,8 +542,8 @@ async def _stream(
                     break
             else:
                 await relay.end()
-        relay.settle_text()
         case.whole = True
+        relay.settle_text()
     except TimeoutError:
         raise _too_late() from None
     finally:
@@ -563,7 +587,8 @@ async def _settle(funded: Funded, gates: Gates, case: Case) -> Settled:
     """The answer is whole and usable: pay, and make the OUTCOME durable. Nothing final leaves before this."""
     settlement = _paid(gates, case, funded.reservation)
     case.closed = True
-    recorded = await gates.ask("journal", gates.journal.outcome(case, settlement, None), code=Code.AUDIT_UNAVAILABLE)
+    late = partial(_account, gates, case, settlement)
+    recorded = await gates.record(gates.journal.outcome(case, settlement, None, late=late))
     settled = Settled(funded, settlement, recorded)
     _account(gates, case, settlement)
     return settled
@@ -591,13 +616,21 @@ async def _close(gates: Gates, case: Case, error: GatewayError) -> None:
         settlement = gates.finops.settle(reservation, case.usage, presumed=True)
     else:
         settlement = gates.finops.settle(reservation, None)
-    await gates.journal.outcome(case, settlement, error)
+    await gates.journal.outcome(case, settlement, error, late=partial(_account, gates, case, settlement))
     _account(gates, case, settlement)
 
 
-def _abandon(gates: Gates, case: Case) -> None:
+def _abandon(gates: Gates, case: Case, error: GatewayError) -> None:
     """Nobody waits for this request any more: its end is settled and recorded in its own time."""
-    gates.journal.afterwards(_close(gates, case, Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")))
+    case.closed = True
+    gates.journal.afterwards(_close(gates, case, error))
+
+
+def _cause(error: BaseException) -> GatewayError:
+    """What to record for whatever is not one of our errors."""
+    if isinstance(error, Exception):
+        return Fault(Code.INTERNAL, "an unexpected error stopped this request")
+    return Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")
 
 
 def _account(gates: Gates, case: Case, settlement: Settlement) -> None:
@@ -646,6 +679,11 @@ def _quote(target: PlannedAttempt, model: ServedModel) -> Quote:
 
 def _time_left(received: Received, clock: Clock) -> float | None:
     return None if received.deadline is None else max(0.0, received.deadline - clock.monotonic())
+
+
+def _refuse_late(received: Received, clock: Clock) -> None:
+    if _time_left(received, clock) == 0.0:
+        raise _too_late()
 
 
 def _too_late() -> Refusal:

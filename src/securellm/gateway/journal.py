@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from securellm.audit import Attempt, AuditLog, DeniedAggregate, Record
@@ -22,6 +22,10 @@ _log = logger("journal")
 
 _MOST_CAUSES = 10_000
 """Causes and networks kept apart in one second; beyond them they are counted together."""
+
+
+class Undecided(Fault):
+    """The journal took too long: the record may yet become durable, and is to be taken for one that will."""
 
 
 class Journal:
@@ -65,9 +69,18 @@ class Journal:
         await self._durable(self._audit.appending(record), attempting(reservation))
         return Recorded(reservation.request_id)
 
-    async def outcome(self, case: Case, settlement: Settlement, error: GatewayError | None) -> Recorded:
-        """How it ended and what it cost, durable. Nothing final may reach the client before this returns."""
-        await self._durable(self._audit.appending(case.outcome(settlement, error)), settling(settlement))
+    async def outcome(
+        self, case: Case, settlement: Settlement, error: GatewayError | None, *, late: Callable[[], None]
+    ) -> Recorded:
+        """How it ended and what it cost, durable. Nothing final may reach the client before this returns.
+
+        When the request stops waiting before the record is durable, `late` is called once it is.
+        """
+        try:
+            await self._durable(self._audit.appending(case.outcome(settlement, error)), settling(settlement))
+        except (Undecided, asyncio.CancelledError):
+            self.afterwards(self._behind(late))
+            raise
         return Recorded(settlement.reservation.request_id)
 
     async def cached(self, case: Case, hit: Cached, settlement: Settlement) -> None:
@@ -141,7 +154,13 @@ class Journal:
 
     def _give_up(self, future: asyncio.Future[None]) -> None:
         if not future.done():
-            future.set_exception(Fault(Code.AUDIT_UNAVAILABLE, f"the journal took longer than {self._seconds:g} s"))
+            reason = f"the journal took longer than {self._seconds:g} s"
+            future.set_exception(Undecided(Code.AUDIT_UNAVAILABLE, reason))
+
+    async def _behind(self, act: Callable[[], None]) -> None:
+        """Act once all that was submitted before is durable."""
+        await self._writer.submit(lambda _: None)
+        act()
 
 
 async def _quietly(closing: Coroutine[Any, Any, None]) -> None:

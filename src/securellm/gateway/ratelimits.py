@@ -7,20 +7,23 @@ from securellm.gateway.model import Headers
 from securellm.limits import Remaining, Window
 
 
+_FIELDS = ("limit", "remaining", "reset")
+_KINDS = ("requests", "tokens")
+_OPENAI = [tuple(f"x-ratelimit-{field}-{kind}".encode("ascii") for field in _FIELDS) for kind in _KINDS]
+_ANTHROPIC = [tuple(f"anthropic-ratelimit-{kind}-{field}".encode("ascii") for field in _FIELDS) for kind in _KINDS]
+
+
 def rate_headers(remaining: Remaining, surface: Surface, *, now_us: int) -> Headers:
     """`x-ratelimit-*` (reset as a duration), or for messages `anthropic-ratelimit-*` (reset as RFC 3339)."""
     headers: list[tuple[bytes, bytes]] = []
-    for kind, window in (("requests", remaining.requests), ("tokens", remaining.tokens)):
+    anthropic = surface is Surface.MESSAGES
+    windows = (remaining.requests, remaining.tokens)
+    for names, window in zip(_ANTHROPIC if anthropic else _OPENAI, windows, strict=True):
         if window is None:
             continue
-        if surface is Surface.MESSAGES:
-            names = [f"anthropic-ratelimit-{kind}-{field}" for field in ("limit", "remaining", "reset")]
-            reset = _moment(window, now_us)
-        else:
-            names = [f"x-ratelimit-{field}-{kind}" for field in ("limit", "remaining", "reset")]
-            reset = duration(window.reset)
+        reset = _moment(window, now_us) if anthropic else duration(window.reset)
         values = (str(window.limit), str(window.remaining), reset)
-        headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in zip(names, values, strict=True)]
+        headers += [(name, value.encode("ascii")) for name, value in zip(names, values, strict=True)]
     return tuple(headers)
 
 

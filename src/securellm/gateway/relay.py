@@ -72,6 +72,8 @@ class StreamRelay:
         """The events that may leave now, in one piece; those before a `failure` too."""
         try:
             for event in self._parser.feed(data):
+                if self.terminal:
+                    break  # What follows the end is no part of the answer, however it was cut into pieces.
                 await self._take(event)
         except GatewayError as error:
             self.failure = error
@@ -151,10 +153,9 @@ class StreamRelay:
         event = held.event
         replaced = False
         for fragment, start, end in held.pieces:
-            mirrored = any(mirror.holds(fragment.path) for mirror in view.mirrors)
             for cut_start, cut_end, text in self._screen.cuts(fragment.channel, start, end):
                 replaced = True
-                if not mirrored:
+                if not any(mirror.holds(fragment.path) for mirror in view.mirrors):
                     patch.replace_in_string(fragment.path, cut_start - start, cut_end - start, text)
             self._screen.forget(fragment.channel, end)
         notes_found = False

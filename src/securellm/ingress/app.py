@@ -131,7 +131,7 @@ class Ingress:
             raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
         allowed = "POST" if route is not None else "GET"
         if exchange.method != allowed:
-            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}")
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}", param=allowed)
         if self.draining:
             raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
         span = trace(headers, self._ids)
@@ -142,14 +142,21 @@ class Ingress:
                 200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
             )
             return
-        watcher: asyncio.Task[None] | None = None
         story = asyncio.current_task()
         assert story is not None
+        abandoned = False
+        stop_watching: Callable[[], None] | None = None
+
+        def abandon() -> None:
+            nonlocal abandoned
+            if not reply.finished:
+                abandoned = True
+                story.cancel()
 
         async def read() -> Request:
-            nonlocal watcher
+            nonlocal stop_watching
             body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
-            watcher = asyncio.create_task(_cancel_when_gone(exchange, reply, story))
+            stop_watching = exchange.when_gone(abandon)
             document = Document(body, max_depth=self._limits.max_depth)
             return route.extract(document, headers)
 
@@ -170,16 +177,16 @@ class Ingress:
         try:
             await complete(received, reply, self.gates)
         except asyncio.CancelledError:
-            if watcher is not None and watcher.done() and not reply.finished:
+            if abandoned and not reply.finished:
                 raise ClientGone from None
             raise
         finally:
-            if watcher is not None:
-                watcher.cancel()
+            if stop_watching is not None:
+                stop_watching()
 
     async def _answer_health(self, exchange: Exchange, reply: HttpReply) -> None:
         if exchange.method not in ("GET", "HEAD"):
-            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes GET")
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes GET", param="GET")
         if exchange.path == "/metrics":
             await reply.send(200, ((b"content-type", b"text/plain; version=0.0.4"),), self._health.metrics())
             return
@@ -187,12 +194,6 @@ class Ingress:
         well = alive or (self._health.ready() and not self.draining)
         body = json.dumps({"status": "ok" if well else "unavailable"}).encode("ascii")
         await reply.send(200 if well else 503, ((b"content-type", b"application/json"),), body)
-
-
-async def _cancel_when_gone(exchange: Exchange, reply: HttpReply, story: "asyncio.Task[object]") -> None:
-    await exchange.gone()
-    if not reply.finished:
-        story.cancel()
 
 
 def _surface_of(exchange: Exchange) -> Surface | None:

@@ -84,6 +84,8 @@ def error_headers(error: GatewayError) -> RawHeaders:
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode("ascii")))
         headers.append((b"retry-after-ms", str(max(1, math.ceil(error.retry_after * 1000))).encode("ascii")))
+    if error.code is Code.METHOD_NOT_ALLOWED and error.param is not None:
+        headers.append((b"allow", error.param.encode("ascii")))
     if error.decision_id is not None:
         headers.append((b"x-securellm-decision-id", error.decision_id.encode("ascii")))
     if isinstance(error, UpstreamFailure) and error.provider_code:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from securellm.core.errors import Code, Refusal
+from securellm.gateway.gates import bounded
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,6 +18,10 @@ RawHeaders = list[tuple[bytes, bytes]]
 _DISCARD_BYTES = 1024 * 1024
 _DISCARD_SECONDS = 0.25
 """How much of an unread body is worth reading so that the connection can be used again."""
+
+
+CONNECTION_LOST = "securellm.connection_lost"
+"""The ASGI extension under which a future stands (`future`) that is done once the client's connection is lost."""
 
 
 class ClientGone(Exception):
@@ -40,8 +45,8 @@ class Exchange(Protocol):
         """Take in what is left of a body nobody will read; False when the connection must end with the answer."""
         ...
 
-    async def gone(self) -> None:
-        """Return when the client has left."""
+    def when_gone(self, act: Callable[[], None]) -> Callable[[], None]:
+        """Have `act` called once the client has left, after its body was read; calling the result takes that back."""
         ...
 
     async def head(self, status: int, headers: RawHeaders) -> None: ...
@@ -63,6 +68,8 @@ class AsgiExchange:
         client = scope.get("client")
         self.peer: str = client[0] if client else ""
         self._unread = True
+        connection = scope.get("extensions", {}).get(CONNECTION_LOST)
+        self._lost: asyncio.Future[None] | None = None if connection is None else connection["future"]
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         encodings = [
@@ -70,17 +77,19 @@ class AsgiExchange:
         ]
         inflate = Inflate(encodings, limit=limit)
         try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    self._unread = message.get("more_body", False)
-                    inflate.feed(message.get("body", b""))
-                    if not self._unread:
-                        return inflate.close()
+            return await bounded(self._read(inflate), seconds=seconds)
         except TimeoutError:
             raise Refusal(Code.REQUEST_TIMEOUT, f"the body was not complete within {seconds:g} s") from None
+
+    async def _read(self, inflate: "Inflate") -> bytes:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Refusal(Code.CLIENT_DISCONNECTED, "the client left before its body was complete")
+            self._unread = message.get("more_body", False)
+            inflate.feed(message.get("body", b""))
+            if not self._unread:
+                return inflate.close()
 
     async def discard(self) -> bool:
         if not self._unread:
@@ -100,7 +109,24 @@ class AsgiExchange:
             return False
         return True
 
-    async def gone(self) -> None:
+    def when_gone(self, act: Callable[[], None]) -> Callable[[], None]:
+        # Our own protocol tells; under another server somebody has to wait for the message.
+        lost = self._lost or asyncio.ensure_future(self._until_gone())
+
+        def left(future: asyncio.Future[None]) -> None:
+            if not future.cancelled():
+                act()
+
+        lost.add_done_callback(left)
+
+        def forget() -> None:
+            lost.remove_done_callback(left)
+            if lost is not self._lost:
+                lost.cancel()
+
+        return forget
+
+    async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

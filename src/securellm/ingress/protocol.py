@@ -10,6 +10,8 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from securellm.ingress.exchange import CONNECTION_LOST
+
 TLS_EXTENSION = "securellm.peer_certificate"
 """The ASGI extension under which the client's certificate stands (`der`), when the connection presented one."""
 
@@ -35,17 +37,21 @@ class Hardened(HttpToolsProtocol):
         self._broken = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._seen: set[bytes] = set()
-        self._peer_certificate: bytes | None = None
+        self._lost: asyncio.Future[None] = self.loop.create_future()
+        self._extensions: dict[str, dict[object, object]] = {CONNECTION_LOST: {"future": self._lost}}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject):
-            self._peer_certificate = tls.getpeercert(binary_form=True)
+            certificate = tls.getpeercert(binary_form=True)
+            if certificate is not None:
+                self._extensions[TLS_EXTENSION] = {"der": certificate}
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        self._lost.set_result(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -90,9 +96,7 @@ class Hardened(HttpToolsProtocol):
         self._head_size = 0
         if b"host" not in self._seen and self.parser.get_http_version() == "1.1":
             raise _Refused(400, "missing_host")
-        if self._peer_certificate is not None:
-            extensions: dict[str, dict[object, object]] = {TLS_EXTENSION: {"der": self._peer_certificate}}
-            self.scope["extensions"] = extensions
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

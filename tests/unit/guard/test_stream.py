@@ -178,6 +178,8 @@ def test_a_block_in_a_stream_names_the_rule_and_never_the_text() -> None:
         *(f"{'a' * at}sk-{'B3' * 60}-sk-{'C4' * 20} end" for at in range(0, 96, 5)),
         *("\\\\u0035" * at + " 529.982.247-25 " + "\\\\u002e" * 90 + "\\u0020529.982.247-25" for at in range(60, 75)),
         *(f"{'(' * at}(11) 98765-4321)" for at in range(3)),
+        *(f"{'a' * at}sk-{'B3' * 30}-sk-{'C4' * 40} end" for at in (1, 2, 70)),
+        f"sk-{'B3' * 60}\\u0042{'B3' * 40} end",
         f"a eyJ{'a' * 400}.eyJ{'b' * 400}.{'c' * 400} b",
         f"a {'x' * 200}@{'y.' * 100}com b",
         "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA0Z3VS5JJcds3\n" * 50 + "-----END RSA PRIVATE KEY-----",
