@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": _Row("securellm.cli.doctor", "Say what is wrong here, and what to back up."),
     "audit": _Row("securellm.cli.audit", "Verify, read and export the audit log."),
     "key": _Row("securellm.cli.key", "Create, list and revoke virtual keys."),
+    "provider": _Row("securellm.cli.provider", "Try a provider with one governed call."),
     "budget": _Row("securellm.cli.budget", "Show what tenants have spent."),
 }
 

@@ -12,7 +12,6 @@ from securellm.bootstrap.serving import serve
 from securellm.bootstrap.wiring import Application, open_application
 from securellm.cli.exits import Exit
 from securellm.core.errors import GatewayError
-from securellm.identity import KeyConflict, PepperMismatch
 from securellm.secrets import KeyRefused, SecretUnavailable
 from securellm.storage import StorageError
 from securellm.telemetry.logs import configure_logs
@@ -22,15 +21,7 @@ Ready = Callable[[str, str | None], None]
 
 def run(loaded: Loaded, *, ready: Ready, opened: Callable[[Application], None] = lambda _: None) -> None:
     """Open, serve and close. Exits with `Exit.REFUSED` when what the configuration needs cannot be had."""
-    configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
-    try:
-        application = open_application(loaded)
-    except (StorageError, KeyRefused, KeyConflict, PepperMismatch) as error:
-        refuse(error.reason, error.remedy)
-    except SecretUnavailable as error:
-        refuse(str(error), "make the reference resolvable")
-    except GatewayError as error:
-        refuse(error.reason, error.remedy)
+    application = opening(loaded)
     try:
         opened(application)
         asyncio.run(serve(application, build_admin_app(application), ready=ready))
@@ -38,6 +29,15 @@ def run(loaded: Loaded, *, ready: Ready, opened: Callable[[Application], None] =
         refuse(str(error), "name another address, or stop what uses this one")
     finally:
         application.close()
+
+
+def opening(loaded: Loaded) -> Application:
+    """The application, opened; exits with `Exit.REFUSED` when it cannot be."""
+    configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
+    try:
+        return open_application(loaded)
+    except (StorageError, KeyRefused, SecretUnavailable, GatewayError) as error:
+        refuse(error.reason, error.remedy)
 
 
 def refuse(reason: str, remedy: str) -> NoReturn:

@@ -6,7 +6,6 @@ from securellm.core.surfaces import Surface
 from securellm.gateway.model import Headers
 from securellm.limits import Remaining, Window
 
-
 _FIELDS = ("limit", "remaining", "reset")
 _KINDS = ("requests", "tokens")
 _OPENAI = [tuple(f"x-ratelimit-{field}-{kind}".encode("ascii") for field in _FIELDS) for kind in _KINDS]
