@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from bench.load import CONNECTIONS, Job, drive, generator
 from bench.processes import on_core
@@ -50,7 +51,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(sides: tuple[Side, Side], options: argparse.Namespace, folder: Path) -> dict[str, object]:
+def measure(sides: tuple[Side, Side], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Every figure of one run. CPU in microseconds, memory in bytes, times in seconds."""
     idle = {side.name: side.process.rss_bytes() for side in sides}
     chat: Blocks = {side.name: [] for side in sides}
@@ -103,36 +104,26 @@ def _help_seconds() -> float:
     return statistics.median(times)
 
 
-def shown(figures: dict[str, object]) -> str:
+def shown(figures: dict[str, Any]) -> str:
     """The figures as a table."""
 
-    def line(title: str, name: str, *, ratio: str = "") -> str:
-        blocks = figures[name]
-        assert isinstance(blocks, dict)
-        ours, theirs = (statistics.median(blocks[side]) for side in ("gateway", "nginx"))
-        all_ours = " ".join(f"{value:.0f}" for value in blocks["gateway"])
-        all_theirs = " ".join(f"{value:.0f}" for value in blocks["nginx"])
-        value = f"{figures[ratio]:7.2f}" if ratio else " " * 7
-        return f"{title:34}{ours:9.1f}{theirs:9.1f}{value}   {all_ours} | {all_theirs}"
+    def row(title: str, name: str, *, ratio: str = "", scale: float = 1.0) -> str:
+        blocks = {side: value if isinstance(value, list) else [value] for side, value in figures[name].items()}
+        ours, theirs = (statistics.median(blocks[side]) / scale for side in ("gateway", "nginx"))
+        each = " | ".join(" ".join(f"{value:.0f}" for value in values) for values in blocks.values() if len(values) > 1)
+        return f"{title:34}{ours:9.2f}{theirs:10.2f}" + (f"{figures[ratio]:8.2f}   {each}" if ratio else "")
 
-    def pair(title: str, name: str, scale: float) -> str:
-        values = figures[name]
-        assert isinstance(values, dict)
-        return f"{title:34}{values['gateway'] / scale:9.2f}{values['nginx'] / scale:9.2f}"
-
-    help_seconds = figures["help_seconds"]
-    assert isinstance(help_seconds, float)
     return "\n".join(
         [
             f"{figures['machine']}; {figures['load']}",
-            f"{'':34}{'gateway':>9}{'nginx':>9}{'ratio':>7}   every block, gateway | nginx",
-            line("CPU µs per governed chat request", "chat_cpu_us", ratio="chat_ratio"),
-            line(f"CPU µs per stream of {CHUNKS} chunks", "stream_cpu_us", ratio="stream_ratio"),
-            line("chat requests per second", "chat_per_second"),
-            pair("RSS MB, idle", "rss_idle", 1e6),
-            pair("RSS MB, after the load", "rss_loaded", 1e6),
-            pair("start to first answer, s", "start_seconds", 1.0),
-            f"{'securellm --help, s':34}{help_seconds:9.3f}",
+            f"{'':34}{'gateway':>9}{'nginx':>10}{'ratio':>8}   each block, gateway | nginx",
+            row("CPU µs per governed chat request", "chat_cpu_us", ratio="chat_ratio"),
+            row(f"CPU µs per stream of {CHUNKS} chunks", "stream_cpu_us", ratio="stream_ratio"),
+            row("chat requests per second", "chat_per_second"),
+            row("RSS MB, idle", "rss_idle", scale=1e6),
+            row("RSS MB, after the load", "rss_loaded", scale=1e6),
+            row("start to first answer, s", "start_seconds"),
+            f"{'securellm --help, s':34}{figures['help_seconds']:9.3f}",
             "nginx only passes bytes on; the gateway does identity, policy, limits, guard both ways, cache look-up,",
             "a reservation under a hard budget, INTENT and OUTCOME durable before the last byte, and metrics.",
         ]

@@ -74,28 +74,26 @@ def drive(job: Job, *, seconds: float, mark: str, folder: Path) -> int:
 
 
 async def _drive(job: Job, head: str, tail: str, seconds: float) -> int:
-    parts = urlsplit(job.url)
-    end = asyncio.get_running_loop().time() + seconds
-    count = 0
+    parts, loop = urlsplit(job.url), asyncio.get_running_loop()
+    end, count = loop.time() + seconds, 0
 
     async def ask() -> None:
         nonlocal count
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        while asyncio.get_running_loop().time() < end:
+        while loop.time() < end:
             count += 1
             body = f"{head}{count}{tail}"
             writer.write(
                 f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
                 f"Authorization: Bearer {job.key}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
             )
-            answer = await reader.readuntil(b"\r\n\r\n")
-            if not answer.startswith(b"HTTP/1.1 200"):
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not answer.startswith(b"http/1.1 200"):
                 raise RuntimeError(f"an answer at {job.url} began {answer[:60]!r}")
             if job.stream:
                 await reader.readuntil(b"\r\n0\r\n\r\n")
             else:
-                length = answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-                await reader.readexactly(int(length))
+                await reader.readexactly(int(answer.partition(b"content-length:")[2].partition(b"\r\n")[0]))
         writer.close()
 
     await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))

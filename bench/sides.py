@@ -39,34 +39,10 @@ http {
 """
 _GATEWAY = """\
 [server]
-listen = "127.0.0.1:%(port)d"
+listen = "127.0.0.1:%d"
 
 [storage]
 url = "sqlite:///data"
-
-[[providers]]
-id = "json"
-kind = "openai-compatible"
-base_url = "http://127.0.0.1:%(json)d/v1"
-limits = { requests_per_minute = 100000000 }
-
-[[providers]]
-id = "sse"
-kind = "openai-compatible"
-base_url = "http://127.0.0.1:%(sse)d/v1"
-limits = { requests_per_minute = 100000000 }
-
-[[models]]
-name = "json"
-route = [{ provider = "json", model = "json" }]
-price = { input_per_million = "0.15 USD", output_per_million = "0.60 USD" }
-context_window = 128000
-
-[[models]]
-name = "sse"
-route = [{ provider = "sse", model = "sse" }]
-price = { input_per_million = "0.15 USD", output_per_million = "0.60 USD" }
-context_window = 128000
 
 [[tenants]]
 id = "bench"
@@ -78,6 +54,19 @@ guard = "strict"
 tenant = "bench"
 secret = "env:BENCH_KEY"
 models = ["json", "sse"]
+"""
+_ROUTE = """
+[[providers]]
+id = "{name}"
+kind = "openai-compatible"
+base_url = "http://127.0.0.1:{port}/v1"
+limits = {{ requests_per_minute = 100000000 }}
+
+[[models]]
+name = "{name}"
+route = [{{ provider = "{name}", model = "{name}" }}]
+price = {{ input_per_million = "0.15 USD", output_per_million = "0.60 USD" }}
+context_window = 128000
 """
 
 
@@ -96,7 +85,9 @@ def start(stack: ExitStack, folder: Path, nginx: str) -> tuple[Side, Side]:
     files = {
         "mock.conf": _MOCK % {"port": json_port, "answer": answer().decode("ascii")},
         "proxy.conf": _PROXY % {"port": proxy_port, "json": json_port, "sse": sse_port},
-        "securellm.toml": _GATEWAY % {"port": gateway_port, "json": json_port, "sse": sse_port},
+        "securellm.toml": _GATEWAY % gateway_port
+        + _ROUTE.format(name="json", port=json_port)
+        + _ROUTE.format(name="sse", port=sse_port),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

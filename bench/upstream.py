@@ -23,9 +23,9 @@ def answer() -> bytes:
 
 
 def _events() -> list[bytes]:
-    deltas = [{"role": "assistant", "content": ""}, *({"content": f" word{number}"} for number in range(CHUNKS - 3))]
-    choices: list[list[object]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
-    choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    words: list[dict[str, object]] = [{"delta": {"content": f" word{n}"}, "finish_reason": None} for n in range(48)]
+    words.append({"delta": {}, "finish_reason": "stop"})
+    choices: list[list[dict[str, object]]] = [[{"index": 0, **word}] for word in words]
     chunks: list[dict[str, object]] = [{**_HEAD, "choices": choice, "usage": None} for choice in choices]
     chunks.append({**_HEAD, "choices": [], "usage": _USAGE})
     return [b"data: %s\n\n" % json.dumps(chunk).encode("ascii") for chunk in chunks] + [b"data: [DONE]\n\n"]

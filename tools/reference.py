@@ -309,6 +309,13 @@ EXITS: Mapping[str, tuple[exits.Exit, ...]] = {
     "securellm key create": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm key list": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm key revoke": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED, exits.Exit.NOT_FOUND),
+    "securellm provider test": (
+        exits.Exit.OK,
+        exits.Exit.UNHEALTHY,
+        exits.Exit.PROBLEMS,
+        exits.Exit.REFUSED,
+        exits.Exit.NOT_FOUND,
+    ),
     "securellm budget show": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
 }
 """What each verb can end with."""
@@ -341,6 +348,8 @@ def commands_page() -> str:
         lines += ["", f"## `{name}`\n", f"{' '.join((command.help or '').split())}\n", f"    {usage}\n"]
         lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
         lines += [_option(param) for param in command.params if isinstance(param, click.Option)]
+        if name not in EXITS:
+            raise SystemExit(f"EXITS of tools/reference.py does not say what {name} ends with")
         codes = ", ".join(f"{code.value} `{code.name}`" for code in EXITS[name])
         lines += ["", f"Exits with {codes}."]
     return "\n".join(lines) + "\n"

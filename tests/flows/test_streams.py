@@ -112,7 +112,6 @@ def test_what_follows_the_terminal_event_is_no_part_of_the_answer(tmp_path: Path
     asyncio.run(scenario())
 
 
-@pytest.mark.requirement("AU-4")
 @pytest.mark.parametrize("path", STREAMED)
 def test_the_finish_leaves_only_after_the_outcome_is_durable(tmp_path: Path, path: str) -> None:
     async def scenario() -> None:

@@ -3,8 +3,9 @@
 import msgspec
 
 from securellm.core.document import Patch
-from securellm.core.errors import Code, Fault
+from securellm.core.errors import Code, Fault, UpstreamFailure
 from securellm.gateway.case import Case
+from securellm.gateway.echoes import Echoes
 from securellm.gateway.lossless import REDACTION, redact
 from securellm.gateway.stages import Funded
 from securellm.providers import DIALECTS, Provider, Providers, UpstreamReply
@@ -22,6 +23,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     reply: UpstreamReply
     changes: tuple[str, ...]
     """The closed list of edits made to the request, by name."""
+    echoes: Echoes
+    """What must not come back."""
 
 
 async def attempt(
@@ -35,20 +38,26 @@ async def attempt(
     if type(funded) is not Funded:
         raise Fault(Code.GATE_FAILED, "a provider call takes a funded request only")
     received = funded.received
-    body, changes = prepare(funded, target, providers.get(target.provider))
+    provider = providers.get(target.provider)
+    echoes = Echoes(provider.credential)
+    body, changes = prepare(funded, target, provider)
     case.changes = changes
-    reply = await providers.call(
-        target.provider,
-        received.surface,
-        body,
-        client_headers=received.headers,
-        request_id=received.request_id,
-        traceparent=received.traceparent,
-        query=received.query,
-        stream=funded.request.stream,
-        timeouts=timeouts,
-    )
-    return Upstream(target=target, reply=reply, changes=changes)
+    try:
+        reply = await providers.call(
+            target.provider,
+            received.surface,
+            body,
+            client_headers=received.headers,
+            request_id=received.request_id,
+            traceparent=received.traceparent,
+            query=received.query,
+            stream=funded.request.stream,
+            timeouts=timeouts,
+        )
+    except UpstreamFailure as failure:
+        echoes.scrub(failure)
+        raise
+    return Upstream(target=target, reply=reply, changes=changes, echoes=echoes)
 
 
 def prepare(funded: Funded, target: PlannedAttempt, provider: Provider) -> tuple[bytes, tuple[str, ...]]:

@@ -211,18 +211,19 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
         redacted=bool(screened.screening.replacements),
         control=request.cache_control,
     )
-    key = cache_key(
+    if not model.cached or not cacheable(facts):
+        gates.metrics.cache.labels("bypass").inc()
+        return None
+    key = case.cache_key = cache_key(
         tenant=permitted.identified.identity.tenant,
         surface=permitted.identified.received.surface,
         model=permitted.permit.model,
-        body=request.document.text.encode("utf-8"),
+        body=_asked(permitted, model, gates),
         bundle=permitted.permit.bundle,
         guard_pack=f"{screened.screening.pack}/{screened.screening.mode}",
         price_version=model.price_version,
     )
-    if model.cached and cacheable(facts):
-        case.cache_key = key
-    if not model.cached or not recallable(facts):
+    if not recallable(facts):
         gates.metrics.cache.labels("bypass").inc()
         return None
     case.cache = "miss"
@@ -231,6 +232,18 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
         raise Fault(Code.GATE_FAILED, "the cache returned something else than an answer")
     gates.metrics.cache.labels("hit" if hit is not None else "miss").inc()
     return hit
+
+
+def _asked(permitted: Permitted, model: ServedModel, gates: Gates) -> bytes:
+    """All that an answer may depend on: the body, and what travels on beside it."""
+    received = permitted.identified.received
+    forwarded: set[str] = set()
+    for candidate in model.candidates:
+        forwarded |= gates.providers.get(candidate.provider).kind.forwarded_headers
+    beside = [f"{name}: {received.headers[name]}" for name in sorted(forwarded) if name in received.headers]
+    beside += [received.query, received.pinned_provider or ""]
+    # No JSON text holds a NUL, and no header or query can.
+    return "\0".join((permitted.request.document.text, *beside)).encode("utf-8", "backslashreplace")
 
 
 async def _replay(
@@ -402,8 +415,9 @@ async def _first_answer(
         except TimeoutError:
             raise _too_late() from None
         except UpstreamFailure as failure:
-            # A provider that answered with an error has said that it does not bill this.
-            case.may_be_billed = failure.sent and failure.provider_status is None
+            # A provider that answered with an error has said that it does not bill this; a success that we cannot
+            # use has not.
+            case.may_be_billed = failure.sent and (failure.provider_status is None or failure.provider_status < 300)
             gates.metrics.llm_errors.labels(target.provider, failure.code.value).inc()
             made += 1
             following = gates.router.follow_up(
@@ -460,6 +474,7 @@ async def _whole(
     except TimeoutError:
         raise _too_late() from None
     case.note_first_byte()
+    upstream.echoes.refuse_in(body)
     try:
         document = Document(body, max_depth=128)
     except Refusal as refusal:
@@ -520,6 +535,7 @@ async def _stream(
         reader=reader,
         screen=screen,
         screen_whole=lambda leaves: _screen_reply(leaves, gates, case),
+        echoes=upstream.echoes,
         upstream_model=upstream.target.upstream_model,
         model=model.name,
     )

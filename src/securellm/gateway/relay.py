@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from securellm.core.document import Patch
 from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.messages import Leaf, Role
+from securellm.gateway.echoes import Echoes
 from securellm.gateway.lossless import blank, redact
 from securellm.guard import Screening, StreamScreen
 from securellm.providers import EventView, Fragment, SseEvent, SseParser, StreamReader, rewrite, without_notes
@@ -43,6 +44,7 @@ class StreamRelay:
         reader: StreamReader,
         screen: StreamScreen,
         screen_whole: ScreenWhole,
+        echoes: Echoes,
         upstream_model: str,
         model: str,
     ) -> None:
@@ -50,6 +52,7 @@ class StreamRelay:
         self._reader = reader
         self._screen = screen
         self._screen_whole = screen_whole
+        self._echoes = echoes
         self._upstream_model = upstream_model
         self._model = model
         self._held: deque[_Held] = deque()
@@ -99,6 +102,7 @@ class StreamRelay:
         self._screen.finish()
 
     async def _take(self, event: SseEvent) -> None:
+        self._echoes.refuse_in(event.data, carrier=event.raw)
         view = self._reader.read(event)
         if view.failure is not None:
             raise view.failure
@@ -110,12 +114,14 @@ class StreamRelay:
                 start = self._lengths.get(fragment.channel, 0)
                 end = start + len(fragment.text)
                 self._lengths[fragment.channel] = end
+                self._echoes.push(fragment.channel, fragment.text)
                 self._screen.push(fragment.channel, fragment.text, arguments=fragment.arguments)
                 held.pieces.append((fragment, start, end))
                 self.output_bytes += len(fragment.text.encode("utf-8", "replace"))
             else:
                 held.whole.append(Leaf(fragment.path, fragment.text, Role.ASSISTANT, fragment.kind))
         for channel in view.closes:
+            self._echoes.close(channel)
             self._screen.close(channel)
         if held.whole:
             held.screening = await self._screen_whole(held.whole)
@@ -138,7 +144,11 @@ class StreamRelay:
         return b"".join(parts)
 
     def _is_settled(self, held: _Held) -> bool:
-        return all(self._screen.settled(fragment.channel) >= end for fragment, _, end in held.pieces)
+        return all(
+            self._screen.settled(fragment.channel) >= end
+            and self._lengths[fragment.channel] - self._echoes.pending(fragment.channel) >= end
+            for fragment, _, end in held.pieces
+        )
 
     def _render(self, held: _Held) -> bytes:
         view = held.view

@@ -25,6 +25,8 @@ _SINGLE = frozenset(
         "anthropic-version",
     }
 )
+_TRAVELLING = ("anthropic-", "openai-")
+"""Names that providers read."""
 _LOWER_HEX = frozenset("0123456789abcdef")
 _REQUEST_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
@@ -48,6 +50,8 @@ def read_headers(raw: RawHeaders) -> Mapping[str, str]:
             headers[name] = f"{headers[name]},{value}"
         else:
             headers[name] = value
+        if name.startswith(_TRAVELLING) and not (value.isascii() and value.isprintable()):
+            raise Refusal(Code.INVALID_HEADER, f"{name} is not printable ASCII", param=name)
     return headers
 
 

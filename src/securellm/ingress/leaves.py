@@ -35,6 +35,10 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _BASE64 = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-")
 _SHORTEST_MEDIA = 64
 _SMALLEST_NUMBER = 10_000_000_000
+"""The least that has the eleven digits of the shortest identifier."""
+_PADDED = ("cpf", "cnpj")
+_SMALLEST_PADDED = 10_000
+"""The least where the name of the member says that leading zeros may be missing."""
 
 
 class Shape(NamedTuple):
@@ -93,7 +97,8 @@ class _Walk:
                 self.value(name, item, (*path, index), role)
         elif (
             (type(value) is int or (type(value) is float and value.is_integer()))
-            and abs(value) >= _SMALLEST_NUMBER
+            and abs(value) >= _SMALLEST_PADDED
+            and (abs(value) >= _SMALLEST_NUMBER or any(word in name.lower() for word in _PADDED))
             and name not in self._shape.numbers
         ):
             self.leaves.append(Leaf(path, str(abs(int(value))), role, Kind.NUMBER))
