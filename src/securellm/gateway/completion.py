@@ -93,7 +93,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         await _deny(gates, case, error)
         raise
     except BaseException as error:
-        gates.journal.afterwards(_deny(gates, case, _cause(error)))
+        gates.journal.afterwards(_deny(gates, case, _cause(error, received)))
         raise
     try:
         try:
@@ -110,7 +110,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
             raise
         except BaseException as error:
             if not case.closed:
-                gates.journal.afterwards(_deny(gates, case, _cause(error)))
+                gates.journal.afterwards(_deny(gates, case, _cause(error, received)))
             raise
         await _answer(funded, tenant, model, snapshot, reply, gates, case)
     finally:
@@ -353,7 +353,7 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
         raise
     except BaseException as error:
         # The client left while the record was on its way to the disk: it will stand there, so it gets its end.
-        _abandon(gates, case, _cause(error))
+        _abandon(gates, case, _cause(error, received))
         raise
 
 
@@ -387,7 +387,7 @@ async def _answer(
     except BaseException as error:
         # The client has left, or the process is ending: nobody waits, but what happened is settled and recorded.
         if not case.closed:
-            _abandon(gates, case, _cause(error))
+            _abandon(gates, case, _cause(error, funded.received))
         raise
 
 
@@ -642,11 +642,13 @@ def _abandon(gates: Gates, case: Case, error: GatewayError) -> None:
     gates.journal.afterwards(_close(gates, case, error))
 
 
-def _cause(error: BaseException) -> GatewayError:
+def _cause(error: BaseException, received: Received) -> GatewayError:
     """What to record for whatever is not one of our errors."""
     if isinstance(error, Exception):
         return Fault(Code.INTERNAL, "an unexpected error stopped this request")
-    return Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")
+    if received.left():
+        return Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")
+    return Fault(Code.SHUTTING_DOWN, "the process was stopped before the end")
 
 
 def _account(gates: Gates, case: Case, settlement: Settlement) -> None:

@@ -53,6 +53,8 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     pinned_provider: str | None
     read: Callable[[], Awaitable[Request]]
+    left: Callable[[], bool]
+    """Whether the client has gone away: why the story was cancelled, if it was."""
 
 
 class Reply(Protocol):

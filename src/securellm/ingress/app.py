@@ -94,8 +94,8 @@ class Ingress:
         except ClientGone:
             reply.status = 499
         except asyncio.CancelledError:
-            reply.status = 499
-            raise
+            # The time to drain is over: whoever still reads is told, and what happened is being recorded.
+            await reply.refuse(Fault(Code.SHUTTING_DOWN, "the process was stopped before the end"), close=True)
         except GatewayError as error:
             self._metrics.refusals.labels(error.code.value).inc()
             await reply.refuse(error, close=error.code is Code.REQUEST_TIMEOUT or not await exchange.discard())
@@ -173,6 +173,7 @@ class Ingress:
             query=exchange.query,
             pinned_provider=headers.get("x-provider"),
             read=read,
+            left=lambda: abandoned,
         )
         try:
             await complete(received, reply, self.gates)

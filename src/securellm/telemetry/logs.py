@@ -16,6 +16,7 @@ Logger = structlog.stdlib.BoundLogger
 
 _PLAIN = (str, int, float, bool, type(None))
 _LONGEST = 512
+_MOST = 64
 
 
 def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:
@@ -50,15 +51,23 @@ def logger(name: str) -> Logger:
 
 def redact_by_type(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep plain values, bounded; replace everything else by its type's name."""
+    error = event.pop("exc_info", None)
+    if error:
+        # No renderer may find the exception itself: its text, and the values around it, are content.
+        kind = type(error) if isinstance(error, BaseException) else sys.exc_info()[0]
+        event["exception"] = None if kind is None else kind.__name__
     for key, value in event.items():
-        if isinstance(value, str):
-            if len(value) > _LONGEST:
-                event[key] = f"{value[:_LONGEST]}… ({len(value)} characters)"
-        elif isinstance(value, list | tuple) and all(isinstance(item, _PLAIN) for item in value):
-            event[key] = list(value)
-        elif not isinstance(value, _PLAIN):
-            event[key] = f"[{type(value).__name__}]"
+        event[key] = _plain(value)
     return event
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}… ({len(value)} characters)"
+        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list | tuple) and len(value) <= _MOST and all(isinstance(item, _PLAIN) for item in value):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, _PLAIN) else f"[{type(value).__name__}]"
 
 
 class _Bridge(logging.Handler):
