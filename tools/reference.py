@@ -196,7 +196,6 @@ MEANINGS: Mapping[Code, str] = {
     Code.BUDGET_HELD: "running requests hold the money, and did not give it back in `finops.reservation_wait`",
     Code.UNKNOWN_PRICE: "a hard budget meets a model whose price nobody has told",
     Code.UNPRICED_FEATURE: "a hard budget meets a paid feature whose price nobody has told; `param` names it",
-    Code.OVERLOADED: "the gateway sheds load (planned; nothing answers it yet)",
     Code.DEADLINE_EXCEEDED: "the time in `x-request-deadline` has passed",
     Code.GUARD_BLOCKED: "the guard found in the request what the tenant's mode forbids",
     Code.REPLY_BLOCKED: "the guard found in the reply what the tenant's mode forbids",
@@ -305,8 +304,9 @@ EXITS: Mapping[str, tuple[exits.Exit, ...]] = {
     "securellm doctor": (exits.Exit.OK, exits.Exit.UNHEALTHY, exits.Exit.PROBLEMS),
     "securellm audit verify": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.TAMPERED),
     "securellm audit tail": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
+    "securellm audit vkey": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm audit export": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
-    "securellm key create": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
+    "securellm key create": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED, exits.Exit.NOT_FOUND),
     "securellm key list": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm key revoke": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED, exits.Exit.NOT_FOUND),
     "securellm provider test": (

@@ -31,7 +31,8 @@ def faces(opened: World, since: int) -> list[str | None]:
 
 
 _REFUSED = {"status": 429}, {"status": 408}, {"status": 500}, {"status": 502}, {"status": 503}, {"status": 529}
-_LOST = {"close_unanswered": True}, {"close_unanswered": True, "reset": True}, {"hang": True}
+_GAVE_UP = {"status": 504}
+_LOST = _GAVE_UP, {"close_unanswered": True}, {"close_unanswered": True, "reset": True}, {"hang": True}
 
 
 @pytest.mark.requirement("RS-1")
@@ -102,6 +103,8 @@ def test_nothing_is_tried_again_after_the_first_byte(tmp_path: Path) -> None:
                 (True, {"error_event": 0}),
                 (False, {"cut_byte": 700}),
                 (False, {"garbage": True}),
+                (False, {"gzip": True}),
+                (True, {"html": True}),
             ):
                 before = len(opened.reached())
                 call = await tried(opened, knobs, stream=stream)

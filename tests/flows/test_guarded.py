@@ -336,6 +336,7 @@ def test_a_cpf_in_a_reply_never_reaches_the_client_wherever_it_is_split(tmp_path
                 assert any(mark in call.body for mark in TERMINAL)
                 outcome = opened.record_of(call)
                 assert {finding["type"] for finding in outcome["findings"]} == {"cpf"}
+                assert outcome["changes"][-1] == "reply_redaction"
             opened.behave(reply=tuple(whole))
             call = await opened.ask(path, asking(path, stream=True))
             assert DIGITS not in "".join(filter(str.isdigit, read_joined(path, call)))
@@ -414,5 +415,28 @@ def test_off_screens_nothing_and_observe_only_records(tmp_path: Path) -> None:
                     assert CPF in opened.last().text
                     findings = opened.record_of(call, "INTENT")["findings"]
                     assert bool(findings) == (mode == "observe")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_a_reply_that_must_not_go_on_ends_at_once_and_in_an_error(tmp_path: Path, path: str) -> None:
+    secret = (
+        "sk-ant-api03-" + "aB3dE5gH7jK9mN1pQ3sT5vX7zA9cD1fG3iJ5lM7oP9rS1uV3xY5bC7eF9hI1kL3nO5qR7tU9wX1yZ3aB5cD7eF9g-AA"
+    )
+
+    async def scenario() -> None:
+        async with world(tmp_path, lambda site: site.tenant("acme", guard="strict")) as opened:
+            for streamed in (False, True):
+                opened.behave(reply=("here it is: ", secret[:30], secret[30:], " and more", " words"))
+                call = await opened.ask(path, asking(path, stream=streamed))
+                assert b"reply_blocked" in call.body
+                assert b"sk-ant" not in call.body
+                assert not any(mark in call.body for mark in TERMINAL)
+                outcome = opened.record_of(call)
+                assert (outcome["status"], outcome["code"]) == ("refused", "reply_blocked")
+                assert outcome["settled"] + outcome["presumed"] > 0 or not outcome["cost_known"]
+                intent = opened.record_of(call, "INTENT")
+                assert call.headers["x-securellm-decision-id"] in intent["decision_ids"]
 
     asyncio.run(scenario())

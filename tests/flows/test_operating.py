@@ -233,3 +233,40 @@ def ask_securely(port: int, context: ssl.SSLContext, method: str, path: str, key
         return answer.status
     finally:
         connection.close()
+
+
+def test_a_client_that_closes_its_socket_cancels_the_upstream_and_leaves_no_hold(tmp_path: Path) -> None:
+    keys: list[str] = []
+
+    def prepare(site: Site) -> None:
+        keys.append(site.key())
+        site.tenant("acme", budget="10.00 USD")
+
+    with governed(tmp_path, prepare) as (gateway, upstream):
+        behaviours = (Behaviour(hang=True), Behaviour(hang_event=3), Behaviour(words=100_000))
+        for index, behaviour in enumerate(behaviours):
+            upstream.script(behaviour, times=1)
+            asked = {
+                "model": "chat",
+                "stream": True,
+                "max_tokens": 400_000,
+                "messages": [{"role": "user", "content": "hi"}],
+            }
+            body = json.dumps(asked).encode()
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+                connection.sendall(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %s\r\n"
+                    b"content-length: %d\r\n\r\n%s" % (keys[0].encode(), len(body), body)
+                )
+                until(lambda index=index: len(upstream.requests()) > index, seconds=10)  # type: ignore[misc]
+                if index:
+                    assert b"200 OK" in connection.recv(65536)
+            left = time.time_ns()
+            until(lambda index=index: len(upstream.entries("answer")) > index, seconds=10)  # type: ignore[misc]
+            answer = upstream.entries("answer")[-1]
+            assert answer.gone_after is not None
+            assert answer.at - left < 1_000_000_000, "within a second"
+        until(lambda: len(gateway.records("OUTCOME")) == len(behaviours), seconds=10)
+        assert {record["status"] for record in gateway.records("OUTCOME")} == {"client_disconnected"}
+        assert [row["held"] for row in gateway.budgets()] == [0]
+        gateway.verify()

@@ -1,6 +1,7 @@
 """Streams end well only when the provider's did and the outcome is durable; whatever happens, they are settled."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterable
@@ -54,6 +55,10 @@ def assert_broken(call: Call, code: str) -> None:
     assert not has_any(call.body, FINISHES), call.body
 
 
+def data_of(call: Call) -> list[Any]:
+    return [json.loads(line[6:]) for line in call.body.split(b"\n") if line.startswith(b"data: ")]
+
+
 async def events_of(opened: World, path: str) -> int:
     """How many events a whole stream of the upstream has."""
     await opened.ask(path, asking(path, stream=True))
@@ -74,6 +79,9 @@ def test_a_stream_cut_at_any_event_ends_in_an_error_and_is_recorded_as_truncated
                     assert_broken(call, "truncated")
                     outcome = opened.record_of(call)
                     assert (outcome["status"], outcome["code"]) == ("truncated", "truncated")
+                    if path == RESPONSES:
+                        numbers = [event["sequence_number"] for event in data_of(call)]
+                        assert numbers == list(range(len(numbers))), "the error's too"
             opened.behave(cut_event=count, clean_cut=True)
             whole = await opened.ask(path, asking(path, stream=True))
             assert whole.events[-1].endswith(_LAST[path]) or _LAST[path] in whole.events[-1]

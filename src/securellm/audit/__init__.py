@@ -1,6 +1,6 @@
 """What happened: an append-only, hash-chained, signed log of every request, refusal and administrative act."""
 
-from securellm.audit.export import export, tail
+from securellm.audit.export import export, tail, verifier_key
 from securellm.audit.log import SCHEMA, AuditLog
 from securellm.audit.model import (
     Attempt,
@@ -41,5 +41,6 @@ __all__ = [
     "public_key",
     "record_schema",
     "tail",
+    "verifier_key",
     "verify",
 ]

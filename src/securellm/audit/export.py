@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from securellm.storage import open_readonly
+from securellm.storage import StorageDamaged, open_readonly
 
 _PAGE = 1_000
 
@@ -30,3 +30,12 @@ def tail(path: Path, count: int) -> list[bytes]:
     with open_readonly(path) as connection:
         rows = connection.execute("SELECT entry FROM records ORDER BY seq DESC LIMIT ?", (count,)).fetchall()
     return [entry + b"\n" for (entry,) in reversed(rows)]
+
+
+def verifier_key(path: Path) -> str:
+    """The public key the log says it is signed with. Raises `StorageDamaged`."""
+    with open_readonly(path) as connection:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'vkey'").fetchone()
+    if row is None:
+        raise StorageDamaged(f"{path} names no verifier key", remedy="Name the audit log of a data folder.")
+    return str(row[0])

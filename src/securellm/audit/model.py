@@ -80,7 +80,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Boot(Record, frozen=True, kw_only=True, tag="BOOT"):
-    """A process began to write: the first record of each epoch."""
+    """A gateway started."""
 
     version: str
     config_digest: str
@@ -126,8 +126,6 @@ class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
     guard_version: str
     decision_ids: tuple[str, ...] = ()
     findings: tuple[FindingCount, ...] = ()
-    changes: tuple[str, ...] = ()
-    """What the gateway changed in the request, by the names of a closed list."""
     output_cap: int | None
     period: str
     """The UTC month the money belongs to, such as `2026-11`."""
@@ -175,6 +173,7 @@ class Outcome(Record, frozen=True, kw_only=True, tag="OUTCOME"):
     first_byte_us: int | None = None
     findings: tuple[FindingCount, ...] = ()
     changes: tuple[str, ...] = ()
+    """What the gateway changed in the request that was sent, by the names of a closed list."""
 
     @property
     def event(self) -> str:

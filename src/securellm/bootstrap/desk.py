@@ -24,7 +24,7 @@ _LARGEST = 16 * 1024 * 1024
 
 
 class KeyDesk:
-    """Keys of a data folder that no gateway uses. Every change is recorded before it is made."""
+    """Keys of a data folder that no gateway uses. A new key whose record fails is revoked and never shown."""
 
     def __init__(self, registry: KeyRegistry, writer: GroupCommitWriter, log: AuditLog) -> None:
         self._registry = registry
@@ -37,7 +37,11 @@ class KeyDesk:
         issued = self._registry.create(
             tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us
         )
-        self._record("create", issued.key)
+        try:
+            self._record("create", issued.key)
+        except BaseException:
+            self._registry.revoke(issued.key.id)
+            raise
         return issued
 
     def revoke(self, key_id: str) -> VirtualKey:

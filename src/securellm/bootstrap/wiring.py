@@ -27,7 +27,7 @@ from securellm.gateway.journal import Journal
 from securellm.gateway.snapshot import Snapshot, Snapshots
 from securellm.guard import Guard
 from securellm.identity import SCHEMA as IDENTITY_SCHEMA
-from securellm.identity import Identities, KeyRegistry, KeyStore, VirtualKey
+from securellm.identity import Identities, KeyConflict, KeyRegistry, KeyStore, VirtualKey
 from securellm.ingress.app import Health, Ingress, IngressLimits
 from securellm.limits import Limits
 from securellm.policy import Policy
@@ -129,7 +129,7 @@ class Application:
         self.registry = KeyRegistry(self._store, declared=declared_keys(loaded, pepper=self.keys.pepper))
         self._book = shipped()
         self._control_version = self.registry.version()
-        snapshot = self._compile(loaded)
+        snapshot = self._compile(loaded, self.registry)
         writer = GroupCommitWriter.open(self.data.audit, JOURNAL_SCHEMA)
         self._stack.callback(writer.close)
         log = AuditLog.open(writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=clock, randomness=randomness)
@@ -207,12 +207,15 @@ class Application:
         if version == self._control_version:
             self.gates.snapshots.confirm()
             return
-        snapshot = await asyncio.to_thread(self._compile, self.loaded)
+        snapshot = await asyncio.to_thread(self._compile, self.loaded, self.registry)
         self._control_version = version
         self.gates.snapshots.replace(snapshot)
 
     async def reload(self) -> None:
-        """SIGHUP: read the file again. All but [server] and [storage] takes effect; a wrong file changes nothing."""
+        """SIGHUP: read the file again. A wrong file changes nothing.
+
+        All takes effect but [server] and [storage], and [security]: keys that data depends on are read at start.
+        """
         try:
             loaded = await asyncio.to_thread(open_config, self.loaded.path)
         except ConfigError as error:
@@ -220,17 +223,23 @@ class Application:
                 _log.error("reload_refused", problem=line)
             return
         registry = KeyRegistry(self._store, declared=declared_keys(loaded, pepper=self.keys.pepper))
-        registry.table()
-        self.registry = registry
-        snapshot = self._compile(loaded)
+        try:
+            snapshot = self._compile(loaded, registry)
+        except KeyConflict as error:
+            _log.error("reload_refused", problem=error.reason)
+            return
         await self.gates.journal.record(
             ConfigChange(actor="signal", config_digest=config_digest(loaded.config), snapshot=snapshot.version)
         )
         configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
-        self.loaded = loaded
+        self.loaded, self.registry = loaded, registry
+        self.finops.reservation_wait = loaded.config.finops.reservation_wait
         # Requests that have begun keep the providers and the cache they began with.
         self.gates = msgspec.structs.replace(
-            self.gates, providers=self._providers(loaded), cache=_cache(loaded, self.clock)
+            self.gates,
+            providers=self._providers(loaded),
+            cache=_cache(loaded, self.clock),
+            reservation_seconds=loaded.config.finops.reservation_wait,
         )
         self.gates.snapshots.replace(snapshot)
         self.ingress.gates = self.gates
@@ -252,8 +261,8 @@ class Application:
         """Fold the write-ahead logs away and give the data directory up. Blocking."""
         self._stack.close()
 
-    def _compile(self, loaded: Loaded) -> Snapshot:
-        return compile_snapshot(loaded.config, self.registry.table(), self._book, now_us=self.clock.now_us())
+    def _compile(self, loaded: Loaded, registry: KeyRegistry) -> Snapshot:
+        return compile_snapshot(loaded.config, registry.table(), self._book, now_us=self.clock.now_us())
 
     def _providers(self, loaded: Loaded) -> Providers:
         senders = self._senders(loaded)

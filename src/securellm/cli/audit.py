@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
-from securellm.audit import export, public_key, tail, verify
+from securellm.audit import export, public_key, tail, verifier_key, verify
 from securellm.bootstrap.wiring import JOURNAL_SCHEMA
 from securellm.cli.exits import Exit
 from securellm.cli.places import data_dir_or_exit, place_options
@@ -25,7 +25,9 @@ def command() -> None:
 
 @command.command("verify")
 @place_options
-@click.option("--vkey", help="The verifier key to trust, from outside the log (default: the log's own).")
+@click.option(
+    "--vkey", help="The verifier key to trust (default: that of the signing key beside the data, else the log's own)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None, as_json: bool) -> None:
     """Exit 0 when every stored byte is what was written, 8 when one is not."""
@@ -64,7 +66,7 @@ def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None,
 def tail_command(config: Path | None, data_dir: Path | None, count: int) -> None:
     """Print the newest records as JSON lines, oldest first."""
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
-    _print(tail(path, count))
+    _print(lambda: tail(path, count))
 
 
 @command.command("export")
@@ -72,21 +74,33 @@ def tail_command(config: Path | None, data_dir: Path | None, count: int) -> None
 def export_command(config: Path | None, data_dir: Path | None) -> None:
     """Print every record as one JSON line: exactly the bytes that were hashed."""
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
-    _print(export(path))
+    _print(lambda: export(path))
 
 
 def _signing_key(data: DataDir) -> bytes | None:
     """The public half of the key beside the data: without one, a log signed anew with another key looks whole."""
     try:
         seed = KeyFolder(data.keys, SystemRandomness()).audit_key(create=False)
-    except KeyRefused:
+    except KeyRefused as error:
+        if (data.keys / "audit-key").exists():
+            click.echo(f"note: the signing key is not used: {error.reason}", err=True)
         return None
     return public_key(bytes.fromhex(seed.reveal()))
 
 
-def _print(lines: Iterable[bytes]) -> None:
+@command.command("vkey")
+@place_options
+def vkey_command(config: Path | None, data_dir: Path | None) -> None:
+    """Print the public verifier key of the log: keep it apart from the data, for `verify --vkey`."""
     try:
-        for line in lines:
+        click.echo(verifier_key(DataDir(data_dir_or_exit(config, data_dir)).audit))
+    except StorageError as error:
+        refuse(error.reason, error.remedy)
+
+
+def _print(lines: Callable[[], Iterable[bytes]]) -> None:
+    try:
+        for line in lines():
             sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
     except StorageError as error:

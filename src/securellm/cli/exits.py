@@ -8,7 +8,7 @@ class Exit(IntEnum):
 
     OK = 0
     UNHEALTHY = 1
-    """`doctor` found something that must be corrected."""
+    """`doctor` found something that must be corrected, or `provider test` got no answer."""
     PROBLEMS = 2
     """The configuration or the command line is wrong, and the problems are printed."""
     REFUSED = 3

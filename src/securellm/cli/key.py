@@ -60,6 +60,9 @@ def create(
     }
     body = {member: value for member, value in asked.items() if value}
     data, keys = _open(config, data_dir)
+    if config is not None and tenant not in {declared.id for declared in config_or_exit(config).config.tenants}:
+        click.echo(f"no [[tenants]] in {config} has the id {tenant}", err=True)
+        raise SystemExit(Exit.NOT_FOUND)
 
     def offline() -> dict[str, Any]:
         with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:

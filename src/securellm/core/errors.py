@@ -61,7 +61,6 @@ class Code(StrEnum):
     BUDGET_HELD = "budget_held"
     UNKNOWN_PRICE = "unknown_price"
     UNPRICED_FEATURE = "unpriced_feature"
-    OVERLOADED = "overloaded"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     # Guard
     GUARD_BLOCKED = "guard_blocked"
@@ -257,12 +256,6 @@ SPECS: dict[Code, Spec] = {
         402,
         "Leave the named field out, or give it a price; a hard budget cannot reserve without one.",
         "Remova o campo indicado, ou informe seu preço; um orçamento rígido não reserva sem preço.",
-    ),
-    Code.OVERLOADED: _refusal(
-        503,
-        "Try again after retry-after; the gateway sheds load to protect running requests.",
-        "Tente novamente após retry-after; o gateway descarta carga para proteger as requisições em andamento.",
-        retryable=True,
     ),
     Code.DEADLINE_EXCEEDED: _refusal(
         408,

@@ -45,7 +45,7 @@ class Finops:
     def __init__(self, *, clock: Clock, reservation_wait: float = 10.0) -> None:
         """`reservation_wait`: seconds a request waits for live holds to be released."""
         self._clock = clock
-        self._wait = reservation_wait
+        self.reservation_wait = reservation_wait
         self._accounts: dict[tuple[str, str, str], _Account] = {}
         self._holds: dict[str, _Live] = {}
         self._queues: dict[tuple[str, str], OrderedDict[str, _Waiter]] = {}
@@ -108,7 +108,7 @@ class Finops:
         if queue_key not in self._queues and account.fits(draft.amount, draft.limit):
             self._take(account, request_id, draft.amount)
             return draft
-        seconds = self._wait if wait is None else wait
+        seconds = self.reservation_wait if wait is None else wait
         period = await self._queue_up(queue_key, draft, draft.limit, seconds=seconds)
         return msgspec.structs.replace(draft, period=period)
 

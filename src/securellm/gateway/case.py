@@ -10,10 +10,13 @@ from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.usage import Usage
 from securellm.finops import Reservation, Settlement
 from securellm.gateway.model import Received, Request
-from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen
+from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen, Verdict
 from securellm.identity import Identity
 from securellm.limits import Admission
 from securellm.routing import Plan, PlannedAttempt
+
+REPLY_REDACTION = "reply_redaction"
+"""The name of the guard's replacements on the way back, in the closed list of changes."""
 
 
 class Case:
@@ -95,7 +98,6 @@ class Case:
             guard_version=self.guard_version,
             decision_ids=(self.decision_id,),
             findings=_counts(self._prompt_findings),
-            changes=self.changes,
             output_cap=reservation.output_cap,
             period=reservation.period,
             currency=reservation.currency,
@@ -126,7 +128,7 @@ class Case:
             duration_us=self._elapsed_us(self.received.started),
             first_byte_us=self.first_byte_us,
             findings=_counts(findings),
-            changes=self.changes,
+            changes=(*self.changes, REPLY_REDACTION) if _redacted(findings) else self.changes,
         )
 
     def cached(self, hit: Cached, settlement: Settlement) -> Outcome:
@@ -174,6 +176,10 @@ def _status(error: GatewayError | None) -> OutcomeStatus:
     if error.code is Code.CLIENT_DISCONNECTED:
         return OutcomeStatus.CLIENT_DISCONNECTED
     return OutcomeStatus.FAILED if isinstance(error, UpstreamFailure) else OutcomeStatus.REFUSED
+
+
+def _redacted(findings: Counter[tuple[str, str, str]]) -> bool:
+    return any(action == Verdict.REDACT for _, _, action in findings)
 
 
 def _kinds(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:

@@ -27,7 +27,7 @@ from securellm.gateway.relay import StreamRelay
 from securellm.gateway.snapshot import ServedModel, Snapshot, Snapshots, TenantFacts
 from securellm.gateway.stages import Admitted, Funded, Identified, Permitted, Routed, Screened, Settled
 from securellm.guard import Guard, Screening
-from securellm.identity import Identities
+from securellm.identity import Identities, Identity
 from securellm.limits import Limits
 from securellm.policy import Facts, Policy
 from securellm.providers import DIALECTS, Providers
@@ -38,6 +38,9 @@ T = TypeVar("T")
 
 _READ_OUT = 0.1
 """Seconds."""
+
+_UNBILLED = frozenset(range(300, 600)) - {504, 524}
+"""By answering so a provider says that it does not bill; but for those by which a proxy says it gave up waiting."""
 
 MAX_REPLY = 32 * 1024 * 1024
 """Bytes of a whole reply that are held while it is screened."""
@@ -124,18 +127,21 @@ async def _deny(gates: Gates, case: Case, error: GatewayError) -> None:
     await gates.journal.deny(case, error)
 
 
-async def _identify(received: Received, snapshot: Snapshot, gates: Gates, case: Case) -> Identified:
+async def recognise(gates: Gates, snapshot: Snapshot, credential: str | None, client_ip: str) -> Identity:
+    """Who presents this credential. An address that presents too many bad ones is told to wait instead."""
     try:
-        identity = await gates.ask(
-            "identity", gates.identities.identify(snapshot.keys, received.credential, surface=None)
-        )
+        return await gates.ask("identity", gates.identities.identify(snapshot.keys, credential, surface=None))
     except Refusal as refusal:
-        wait = gates.limits.refused_credential(received.client_ip)
+        wait = gates.limits.refused_credential(client_ip)
         if wait > 0:
             raise Refusal(
                 Code.RATE_LIMITED, "too many requests without a valid key from this address", retry_after=wait
             ) from refusal
         raise
+
+
+async def _identify(received: Received, snapshot: Snapshot, gates: Gates, case: Case) -> Identified:
+    identity = await recognise(gates, snapshot, received.credential, received.client_ip)
     identified = Identified(received, identity)
     # From here on it is known who is refused, and refusals are recorded one by one.
     case.identity = identity

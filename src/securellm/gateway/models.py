@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from securellm.core.errors import Code, GatewayError, Refusal
-from securellm.gateway.completion import Gates
+from securellm.gateway.completion import Gates, recognise
 from securellm.policy import visible_models
 
 
@@ -18,13 +18,13 @@ async def list_models(gates: Gates, *, credential: str | None, client_ip: str) -
     """Only what this key may use; models of others do not exist here. Raises `Refusal` as any request does."""
     snapshot = gates.snapshots.read()
     try:
-        identity = await gates.ask("identity", gates.identities.identify(snapshot.keys, credential, surface=None))
+        identity = await recognise(gates, snapshot, credential, client_ip)
+        tenant = snapshot.tenants.get(identity.tenant)
+        if tenant is None:
+            raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
     except GatewayError as error:
         gates.journal.deny_unauthenticated(error, client_ip)
         raise
-    tenant = snapshot.tenants.get(identity.tenant)
-    if tenant is None:
-        raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
     names = visible_models(key_models=identity.models, tenant_models=tenant.models, known_models=snapshot.models.keys())
     return tuple(
         VisibleModel(

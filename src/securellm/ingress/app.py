@@ -15,7 +15,7 @@ from securellm.gateway.model import Received, Request
 from securellm.gateway.models import VisibleModel, list_models
 from securellm.ingress import chat, embeddings, messages, responses
 from securellm.ingress.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
-from securellm.ingress.headers import credential, deadline, prefers_portuguese, read_headers, trace
+from securellm.ingress.headers import Trace, credential, deadline, prefers_portuguese, read_headers, trace
 from securellm.ingress.reply import HttpReply
 from securellm.telemetry.logs import logger
 from securellm.telemetry.metrics import Metrics
@@ -58,6 +58,15 @@ class Health(NamedTuple):
     ready: Callable[[], bool]
     metrics: Callable[[], bytes]
     """Series that name no tenant: those stand on the admin listener only."""
+
+
+class _Opening(NamedTuple):
+    """What the headers say that the story needs."""
+
+    headers: Mapping[str, str]
+    trace: Trace
+    credential: str | None
+    deadline: float | None
 
 
 class Ingress:
@@ -125,19 +134,14 @@ class Ingress:
         if exchange.path in HEALTH_PATHS:
             await self._answer_health(exchange, reply)
             return
-        headers = read_headers(exchange.headers)
-        reply.speak_portuguese(prefers_portuguese(headers))
-        if route is None and exchange.path != "/v1/models":
-            raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
-        allowed = "POST" if route is not None else "GET"
-        if exchange.method != allowed:
-            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}", param=allowed)
-        if self.draining:
-            raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
-        span = trace(headers, self._ids)
-        reply.trace_id = span.trace_id
+        try:
+            opening = self._open(exchange, route, reply, started)
+        except GatewayError as error:
+            # No story has begun that could record it.
+            self.gates.journal.deny_unauthenticated(error, exchange.peer)
+            raise
         if route is None:
-            models = await list_models(self.gates, credential=credential(headers), client_ip=exchange.peer)
+            models = await list_models(self.gates, credential=opening.credential, client_ip=exchange.peer)
             await reply.send(
                 200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
             )
@@ -158,20 +162,20 @@ class Ingress:
             body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
             stop_watching = exchange.when_gone(abandon)
             document = Document(body, max_depth=self._limits.max_depth)
-            return route.extract(document, headers)
+            return route.extract(document, opening.headers)
 
         received = Received(
             request_id=request_id,
-            trace_id=span.trace_id,
-            traceparent=span.traceparent,
+            trace_id=opening.trace.trace_id,
+            traceparent=opening.trace.traceparent,
             surface=route.surface,
-            credential=credential(headers),
+            credential=opening.credential,
             client_ip=exchange.peer,
-            headers=headers,
+            headers=opening.headers,
             started=started,
-            deadline=deadline(headers, started),
+            deadline=opening.deadline,
             query=exchange.query,
-            pinned_provider=headers.get("x-provider"),
+            pinned_provider=opening.headers.get("x-provider"),
             read=read,
             left=lambda: abandoned,
         )
@@ -184,6 +188,21 @@ class Ingress:
         finally:
             if stop_watching is not None:
                 stop_watching()
+
+    def _open(self, exchange: Exchange, route: Route | None, reply: HttpReply, started: float) -> "_Opening":
+        """What the request line and the headers say. Raises Refusal where they cannot be served."""
+        headers = read_headers(exchange.headers)
+        reply.speak_portuguese(prefers_portuguese(headers))
+        span = trace(headers, self._ids)
+        reply.trace_id = span.trace_id
+        if route is None and exchange.path != "/v1/models":
+            raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
+        allowed = "POST" if route is not None else "GET"
+        if exchange.method != allowed:
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}", param=allowed)
+        if self.draining:
+            raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
+        return _Opening(headers, span, credential(headers), deadline(headers, started))
 
     async def _answer_health(self, exchange: Exchange, reply: HttpReply) -> None:
         if exchange.method not in ("GET", "HEAD"):

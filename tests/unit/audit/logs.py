@@ -79,7 +79,6 @@ def intent(number: int = 1, *, model: str = "gpt-4o-mini") -> Intent:
         guard_version="g1",
         decision_ids=("dec_1",),
         findings=(FINDING,),
-        changes=("redacted",),
         output_cap=512,
         period="2026-11",
         currency="USD",

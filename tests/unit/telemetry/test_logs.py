@@ -35,7 +35,7 @@ class Written:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
+        return [json.loads(line) for line in self.text.split("\n") if line]
 
     @property
     def last(self) -> dict[str, Any]:
