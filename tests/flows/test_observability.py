@@ -196,7 +196,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def lines_of(gateway: GatewayProcess) -> list[dict[str, Any]]:
     """Every line of standard error, each of which must be JSON."""
-    return [json.loads(line) for line in gateway.errors().split("\n") if line]
+    return [json.loads(line) for line in gateway.stderr.read_text(encoding="utf-8").split("\n") if line]
 
 
 @pytest.mark.requirement("OB-3")
@@ -237,7 +237,7 @@ def test_records_carry_the_same_ids_as_the_lines(house: House) -> None:
 
 @pytest.mark.requirement("OB-3", "SC-2", "PV-1")
 def test_no_content_and_no_secret_is_on_standard_error(house: House) -> None:
-    assert_none(house, house.gateway.errors().encode(), "standard error")
+    assert_none(house, house.gateway.stderr.read_bytes(), "standard error")
 
 
 @pytest.mark.requirement("OB-2", "SC-2", "PV-1")
@@ -263,7 +263,7 @@ def test_nor_is_it_after_the_gateway_has_stopped_and_started_again(house: House)
     assert_none_in_files(house)
     house.gateway.start()
     assert_none_in_files(house)
-    assert_none(house, house.gateway.errors().encode(), "standard error")
+    assert_none(house, house.gateway.stderr.read_bytes(), "standard error")
     assert lines_of(house.gateway)
 
 

@@ -40,7 +40,7 @@ _READ_OUT = 0.1
 """Seconds."""
 
 _UNBILLED = frozenset(range(300, 600)) - {504, 524}
-"""By answering so a provider says that it does not bill; but for those by which a proxy says it gave up waiting."""
+"""By these statuses a provider says that it does not bill; by the two left out, a proxy that it stopped waiting."""
 
 MAX_REPLY = 32 * 1024 * 1024
 """Bytes of a whole reply that are held while it is screened."""
@@ -421,9 +421,7 @@ async def _first_answer(
         except TimeoutError:
             raise _too_late() from None
         except UpstreamFailure as failure:
-            # A provider that answered with an error has said that it does not bill this; a success that we cannot
-            # use has not.
-            case.may_be_billed = failure.sent and (failure.provider_status is None or failure.provider_status < 300)
+            case.may_be_billed = failure.sent and failure.provider_status not in _UNBILLED
             gates.metrics.llm_errors.labels(target.provider, failure.code.value).inc()
             made += 1
             following = gates.router.follow_up(
