@@ -258,15 +258,6 @@ def test_no_content_and_no_secret_is_in_any_file_of_the_data_folder_but_the_keys
     assert_none_in_files(house)
 
 
-def test_nor_is_it_after_the_gateway_has_stopped_and_started_again(house: House) -> None:
-    house.gateway.stop()
-    assert_none_in_files(house)
-    house.gateway.start()
-    assert_none_in_files(house)
-    assert_none(house, house.gateway.stderr.read_bytes(), "standard error")
-    assert lines_of(house.gateway)
-
-
 def assert_none_in_files(house: House) -> None:
     data = house.gateway.data_dir
     files = [path for path in data.rglob("*") if path.is_file() and data / "keys" not in path.parents]
@@ -352,6 +343,16 @@ def test_what_happened_is_counted_by_provider_model_and_cause(house: House) -> N
     ):
         assert counted[name, tuple(labels)] > 0, name
     assert counted["audit_healthy", ()] == 1
+
+
+@pytest.mark.requirement("SC-2", "PV-1")
+def test_nor_is_it_after_the_gateway_has_stopped_and_started_again(house: House) -> None:
+    house.gateway.stop()
+    assert_none_in_files(house)
+    house.gateway.start()
+    assert_none_in_files(house)
+    assert_none(house, house.gateway.stderr.read_bytes(), "standard error")
+    assert lines_of(house.gateway)
 
 
 @pytest.mark.requirement("OB-2")

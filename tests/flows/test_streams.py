@@ -169,7 +169,7 @@ def test_heartbeats_flow_before_the_first_byte_and_between_events(tmp_path: Path
             call = await opened.ask(path, asking(path, stream=True))
             assert call.writes[:2] == [HEARTBEAT, HEARTBEAT]
             assert call.headers["content-type"].startswith("text/event-stream")
-            opened.behave(reply=("a ", "b "), between=0.25)
+            opened.behave(reply=("a ", "b "), between=0.15)
             call = await opened.ask(path, asking(path, stream=True))
             assert call.writes[0] != HEARTBEAT
             assert call.writes.count(HEARTBEAT) >= 4

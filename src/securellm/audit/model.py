@@ -284,6 +284,11 @@ T = TypeVar("T")
 
 
 def _writable(value: T) -> Any:
+    kind = type(value)
+    if kind is int or kind is bool or value is None:
+        return value
+    if kind is str and len(value) <= _LONGEST_TEXT and value.isascii():
+        return value
     if isinstance(value, str):
         text = value if len(value) <= _LONGEST_TEXT else value[: _LONGEST_TEXT - 1] + "…"
         return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -39,6 +39,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _scan = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]
 
 
+_write = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class Document:
     """One JSON value, its original text, and the spans of its parts.
 
@@ -67,7 +70,9 @@ class Document:
             raise Refusal(Code.MALFORMED_JSON, f"trailing data at character {end}")
         if "\\u" in text:
             _refuse_lone_surrogates(root)
-        _refuse_depth(root, max_depth)
+        # Fewer brackets than levels cannot nest deeper than that.
+        if text.count("{") + text.count("[") > max_depth:
+            _refuse_depth(root, max_depth)
         self.text = text
         self.root: Value = root
 
@@ -113,7 +118,7 @@ class Patch:
 
     def set(self, path: Path, value: Value) -> None:
         """Put `value` at `path`, in place of what stands there or as a new last member of its object."""
-        written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        written = _write(value)
         try:
             start, end = self._document.span(path)
         except KeyError:
@@ -127,7 +132,7 @@ class Patch:
         before = text[:close].rstrip(_SPACE)
         appended_before = any(edit[0] == edit[1] == close for edit in self._edits)
         comma = "" if before.endswith("{") and not appended_before else ","
-        self._edits.append((close, close, f"{comma}{json.dumps(path[-1])}:{written}"))
+        self._edits.append((close, close, f"{comma}{_write(path[-1])}:{written}"))
 
     def remove(self, path: Path) -> None:
         """Take the member at `path` out of its object, with its comma."""
@@ -146,7 +151,7 @@ class Patch:
         token_start, token_end = self._document.span(path, key=key)
         raw = self._document.text[token_start:token_end]
         raw_start, raw_end = raw_offsets(raw, start, end)
-        self._edits.append((token_start + raw_start, token_start + raw_end, json.dumps(text, ensure_ascii=False)[1:-1]))
+        self._edits.append((token_start + raw_start, token_start + raw_end, _write(text)[1:-1]))
 
     def apply(self) -> bytes:
         """The document with every edit made."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 
 import msgspec
@@ -34,7 +35,12 @@ _NO_TOOLS: Mapping[str, int] = MappingProxyType({})
 
 def period_of(now_us: int) -> str:
     """The UTC month of an instant, such as "2026-11"."""
-    return datetime.fromtimestamp(now_us // 1_000_000, tz=UTC).strftime("%Y-%m")
+    return _month_of(now_us // 86_400_000_000)
+
+
+@lru_cache(maxsize=8)
+def _month_of(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, tz=UTC).strftime("%Y-%m")
 
 
 def resolved(rates: Rates) -> dict[str, int | None]:
@@ -275,7 +281,9 @@ def _dearest_output(rates: Rates, estimate: Estimate) -> int:
 
 
 def _unpriced(field: str, why: str) -> Refusal:
-    return Refusal(Code.UNPRICED_FEATURE, f"{field} {why}", param=field)
+    # What a tool calls itself is the caller's own text: the caller is told, no record is.
+    named = "a server tool" if field.startswith("tools.") else field
+    return Refusal(Code.UNPRICED_FEATURE, f"{named} {why}", param=field)
 
 
 def _refuse_negative(estimate: Estimate) -> None:

@@ -276,8 +276,14 @@ async def _replay(
     )
     case.reservation = reservation
     settlement = gates.finops.settle(reservation, None)
+    case.closed = True
     try:
         await gates.journal.cached(case, hit, settlement)
+    except Undecided:
+        raise
+    except GatewayError:
+        case.closed = False  # Nothing was recorded: it is a refusal like any other.
+        raise
     finally:
         gates.finops.apply(settlement)
     headers = (
