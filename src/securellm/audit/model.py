@@ -6,7 +6,7 @@ stand in its INTENT; later records of the request carry its `request_id`.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -280,22 +280,15 @@ def record_schema() -> dict[str, Any]:
     }
 
 
-T = TypeVar("T")
-
-
-def _writable(value: T) -> Any:
-    kind = type(value)
-    if kind is int or kind is bool or value is None:
-        return value
-    if kind is str and len(value) <= _LONGEST_TEXT and value.isascii():
-        return value
+def _writable(value: Any) -> Any:
     if isinstance(value, str):
-        text = value if len(value) <= _LONGEST_TEXT else value[: _LONGEST_TEXT - 1] + "…"
-        return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+        if len(value) > _LONGEST_TEXT:
+            value = value[: _LONGEST_TEXT - 1] + "…"
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list | tuple):
         return [_writable(item) for item in value[:_LONGEST_LIST]]
-    if isinstance(value, float):
-        raise ValueError("a record holds no float")
     if isinstance(value, dict):
         return {name: _writable(item) for name, item in value.items()}
+    if isinstance(value, float):
+        raise ValueError("a record holds no float")
     return value

@@ -87,6 +87,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
     try:
         snapshot = gates.snapshots.read()
         identified = await _identify(received, snapshot, gates, case)
+        reply.rates = partial(_rate_headers, identified, snapshot, gates)
         permitted = await _permit(identified, snapshot, gates, case)
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
         model = snapshot.models[permitted.permit.model]
@@ -290,7 +291,7 @@ async def _replay(
         (b"content-type", hit.content_type.encode("ascii")),
         (b"x-securellm-cache", b"hit"),
         (b"x-securellm-decision-id", case.decision_id.encode("ascii")),
-        *_rate_headers(screened.admitted, tenant, gates),
+        *_rate_headers(screened.admitted.permitted.identified, snapshot, gates),
     )
     await reply.send(hit.status, headers, hit.body)
 
@@ -380,7 +381,8 @@ async def _answer(
 ) -> None:
     """Attempt, screen, settle, record; then, and only then, let the last bytes go."""
     request = funded.request
-    common = (*_common_headers(case, funded), *_rate_headers(funded.routed.screened.admitted, tenant, gates))
+    identified = funded.routed.screened.admitted.permitted.identified
+    common = (*_common_headers(case, funded), *_rate_headers(identified, snapshot, gates))
     try:
         if request.stream:
             await reply.expect_stream(common)
@@ -393,6 +395,7 @@ async def _answer(
         finally:
             await upstream.reply.aclose()
     except GatewayError as error:
+        error.decision_id = error.decision_id or case.decision_id
         if not case.closed:
             await _close(gates, case, error)
         raise
@@ -718,12 +721,13 @@ def _too_late() -> Refusal:
     return Refusal(Code.DEADLINE_EXCEEDED, "the time in x-request-deadline has passed")
 
 
-def _rate_headers(admitted: Admitted, tenant: TenantFacts, gates: Gates) -> Headers:
-    received = admitted.permitted.identified.received
-    remaining = gates.limits.remaining(
-        tenant=tenant.id, key_id=admitted.admission.key_id, limits=tenant.rates, key_limits=None
-    )
-    return rate_headers(remaining, received.surface, now_us=gates.clock.now_us())
+def _rate_headers(identified: Identified, snapshot: Snapshot, gates: Gates) -> Headers:
+    identity = identified.identity
+    tenant = snapshot.tenants.get(identity.tenant)
+    if tenant is None:
+        return ()
+    remaining = gates.limits.remaining(tenant=tenant.id, key_id=identity.key_id, limits=tenant.rates, key_limits=None)
+    return rate_headers(remaining, identified.received.surface, now_us=gates.clock.now_us())
 
 
 def _common_headers(case: Case, funded: Funded) -> Headers:

@@ -62,6 +62,8 @@ class Reply(Protocol):
 
     sequence: int
     """The last `sequence_number` that left, where the dialect counts its events."""
+    rates: Callable[[], Headers] | None
+    """What an error answer says of the caller's limits, once it is known who asks."""
 
     @property
     def started(self) -> bool:

@@ -1,6 +1,7 @@
 """The answer on its way out: written whole or streamed with heartbeats, and ended exactly once."""
 
 import asyncio
+from collections.abc import Callable
 
 from securellm.core.clock import Clock
 from securellm.core.errors import GatewayError
@@ -43,6 +44,7 @@ class HttpReply:
         self.finished = False
         self.status = 0
         self.sequence = -1
+        self.rates: Callable[[], Headers] | None = None
         self.trace_id: str | None = None
         self.code: str | None = None
         """Of the error it ended with."""
@@ -88,6 +90,8 @@ class HttpReply:
             return
         if not self.started:
             headers = error_headers(error)
+            if self.rates is not None:
+                headers += self.rates()
             if close:
                 headers.append((b"connection", b"close"))
             body = envelope(error, self._surface, request_id=self._request_id, portuguese=self._portuguese)

@@ -43,6 +43,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Empty, or beginning with a slash and not ending with one."""
 
     @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address, not a name."""
+        return ":" in self.host or self.host.rpartition(".")[2].isdecimal()
+
+    @property
     def authority(self) -> str:
         """Host and port, as CONNECT wants them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

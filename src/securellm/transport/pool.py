@@ -222,7 +222,7 @@ class Pool:
             ssl=self._tls,
             server_hostname=self._target.host if self._tls else None,
             ssl_shutdown_timeout=_GOODBYE if self._tls else None,
-            happy_eyeballs_delay=0.25,
+            happy_eyeballs_delay=_head_start(self._target),
         )
         return connection
 
@@ -230,7 +230,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         transport: asyncio.Transport
         transport, tunnel = await loop.create_connection(
-            lambda: Tunnel(self._target), proxy.host, proxy.port, happy_eyeballs_delay=0.25
+            lambda: Tunnel(self._target), proxy.host, proxy.port, happy_eyeballs_delay=_head_start(proxy)
         )
         try:
             await tunnel.opened
@@ -272,3 +272,12 @@ def _reason(error: OSError) -> str:
         return "the connection was refused"
     # The message itself may name addresses inside the operator's network.
     return f"the connection failed: {errno.errorcode.get(error.errno or 0, type(error).__name__)}"
+
+
+def _head_start(target: Target) -> float | None:
+    """Seconds before the next address of a name is tried too (RFC 8305).
+
+    An address is the only one. Racing it would leave its socket to the garbage collector when a call is cancelled
+    as it is connected (CPython's staggered_race).
+    """
+    return None if target.is_address else 0.25
