@@ -1,7 +1,6 @@
 """A provider that repeats its credential shows it to nobody: not the client, not the log, not the audit."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,6 @@ import pytest
 from tests.flows.front import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, STREAMED, TERMINAL, World, asking, world
 from tests.harness import Site
 from tests.upstream import CREDENTIALS
-
-from securellm.core.errors import Code, UpstreamFailure
-from securellm.gateway.echoes import Echoes
-from securellm.secrets import SecretValue
 
 _SECRET = {
     CHAT: CREDENTIALS["openai"],
@@ -77,43 +72,3 @@ def test_an_echoed_credential_is_shown_to_nobody(
     written = capfd.readouterr()
     assert secret not in written.out + written.err
     assert "request" in written.out + written.err, "the log was looked at"
-
-
-def echoed(echoes: Echoes, *pieces: str) -> bool:
-    try:
-        for piece in pieces:
-            echoes.push("0", piece)
-    except UpstreamFailure as failure:
-        return failure.code is Code.BAD_REPLY
-    return False
-
-
-def test_a_credential_is_found_wherever_it_is_cut_and_nothing_else_is_held() -> None:
-    secret = "sk-abcsk-abd-0123"
-    text = f"say sk-abc {secret} end"
-    for first in range(len(text)):
-        for second in range(first, len(text)):
-            echoes = Echoes(SecretValue(secret))
-            assert echoed(echoes, text[:first], text[first:second], text[second:])
-    echoes = Echoes(SecretValue(secret))
-    for piece, pending in (("plain", 0), (" words", 1), ("k-a", 4), ("x", 0), ("sk-abcsk-abc", 6), ("sk-abc", 6)):
-        assert not echoed(echoes, piece)
-        assert echoes.pending("0") == pending, piece
-    echoes.close("0")
-    assert echoes.pending("0") == 0
-    assert not echoed(Echoes(None), secret)
-    assert not echoed(Echoes(SecretValue("short")), "short")
-
-
-def test_a_credential_is_found_however_json_spells_it() -> None:
-    secret = 'se"cret/0123456789'
-    for spelled in (
-        json.dumps({"a": [secret]}),
-        json.dumps({secret: 1}),
-        json.dumps({"a": secret}).replace("/", "\\/"),
-        json.dumps({"a": secret}).replace("c", "\\u0063"),
-        json.dumps({"a": secret}).replace("5", "\\u0035").replace("s", "\\u0073"),
-    ):
-        with pytest.raises(UpstreamFailure):
-            Echoes(SecretValue(secret)).refuse_in(spelled.encode())
-    Echoes(SecretValue(secret)).refuse_in(b'{"a":"\\u0063 \\/ something else"}')

@@ -153,9 +153,34 @@ def test_the_rate_limit_says_when_to_come_again(tmp_path: Path, path: str) -> No
             assert told(refused) == (429, "rate_limited")
             assert refused.headers["retry-after"] == "1"
             assert refused.headers["x-should-retry"] == "true"
+            assert refused.headers[f"{prefix}-remaining{suffix}"] == "0"
             denial = opened.record_of(refused, "DENY")
             assert (denial["code"], denial["tenant"]) == ("rate_limited", "acme")
             assert len(opened.reached()) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.requirement("GW-9")
+@pytest.mark.parametrize("path", PATHS)
+def test_every_error_to_a_known_caller_says_its_limits_and_its_decision(tmp_path: Path, path: str) -> None:
+    def prepare(site: Site) -> None:
+        site.tenant("acme", limits={"requests_per_minute": 600})
+
+    async def scenario() -> None:
+        async with world(tmp_path, prepare) as opened:
+            name = "anthropic-ratelimit-requests-limit" if path == MESSAGES else "x-ratelimit-limit-requests"
+            opened.behave(status=400)
+            failed = await opened.ask(path, asking(path))
+            assert opened.record_of(failed)["code"] == "bad_request"
+            unknown = await opened.ask(path, asking(path, model="none"))
+            unreadable = await opened.ask(path, b"{")
+            for call in (failed, unknown, unreadable):
+                assert call.status >= 400
+                assert call.headers[name] == "600"
+                assert call.headers["x-securellm-decision-id"] == f"dec_{call.request_id.removeprefix('req_')}"
+            stranger = await opened.ask(path, asking(path), key="slb-nobody-knows-this-key")
+            assert name not in stranger.headers
 
     asyncio.run(scenario())
 

@@ -82,7 +82,7 @@ class House:
 
 
 def prepare(site: Site) -> None:
-    site.provider("openai", timeouts={"connect": "1s", "first_byte": "200ms", "idle": "200ms", "total": "5s"})
+    site.provider("openai", timeouts={"connect": "1s", "first_byte": "1s", "idle": "1s", "total": "5s"})
     site.model("chat", "openai", retries=0)
     site.model("messages", "anthropic", retries=0)
     site.model("embed", "openai", upstream="fake-embed", retries=0)

@@ -147,6 +147,8 @@ class Attempt(Record, frozen=True, kw_only=True, tag="ATTEMPT"):
     provider: str
     upstream_model: str
     reason: Code
+    provider_code: str | None = None
+    """The provider's own name for the former attempt's failure."""
     presumed: int
     """What of the former hold stays presumed spent."""
     hold: int
@@ -161,6 +163,8 @@ class Outcome(Record, frozen=True, kw_only=True, tag="OUTCOME"):
     code: Code | None = None
     reason: str | None = None
     """Free of content and secrets."""
+    provider_code: str | None = None
+    """The provider's own name for its failure."""
     provider: str | None = None
     model_served: str | None = None
     finish: str | None = None

@@ -117,6 +117,7 @@ class Case:
             http_status=200 if error is None else error.status,
             code=None if error is None else error.code,
             reason=None if error is None else error.reason,
+            provider_code=error.provider_code if isinstance(error, UpstreamFailure) else None,
             provider=None if self.target is None else self.target.provider,
             model_served=self.model_served,
             finish=self.finish,

@@ -116,7 +116,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
             if not case.closed:
                 gates.journal.afterwards(_deny(gates, case, _cause(error, received)))
             raise
-        await _answer(funded, tenant, model, snapshot, reply, gates, case)
+        await _answer(funded, model, snapshot, reply, gates, case)
     finally:
         gates.limits.release(admitted.admission)
 
@@ -372,7 +372,6 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
 
 async def _answer(
     funded: Funded,
-    tenant: TenantFacts,
     model: ServedModel,
     snapshot: Snapshot,
     reply: Reply,
@@ -392,6 +391,9 @@ async def _answer(
                 await _stream(funded, upstream, common, model, reply, gates, case)
             else:
                 await _whole(funded, upstream, common, model, reply, gates, case)
+        except UpstreamFailure as failure:
+            gates.metrics.llm_errors.labels(upstream.target.provider, failure.code.value).inc()
+            raise
         finally:
             await upstream.reply.aclose()
     except GatewayError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from securellm.audit import Attempt, AuditLog, DeniedAggregate, Record
 from securellm.cache import Cached
 from securellm.core.clock import Clock
-from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.finops import Reservation, Settlement, attempting, holding, settling
 from securellm.gateway.case import Case
 from securellm.gateway.stages import Recorded
@@ -55,7 +55,7 @@ class Journal:
         await self._durable(self._audit.appending(case.intent()), holding(reservation), new_work=True)
         return Recorded(reservation.request_id)
 
-    async def attempt(self, reservation: Reservation, target: PlannedAttempt, failure: GatewayError) -> Recorded:
+    async def attempt(self, reservation: Reservation, target: PlannedAttempt, failure: UpstreamFailure) -> Recorded:
         """Another attempt and its hold, durable."""
         record = Attempt(
             request_id=reservation.request_id,
@@ -63,6 +63,7 @@ class Journal:
             provider=target.provider,
             upstream_model=target.upstream_model,
             reason=failure.code,
+            provider_code=failure.provider_code,
             presumed=reservation.carried,
             hold=reservation.amount,
         )

@@ -40,6 +40,7 @@ class HttpReply:
         self._portuguese = False
         self._heart: asyncio.Task[None] | None = None
         self._last_write = 0.0
+        self._beginning = False
         self.started = False
         self.finished = False
         self.status = 0
@@ -68,23 +69,29 @@ class HttpReply:
 
     async def begin(self, headers: Headers) -> None:
         if not self.started:
-            self.started = True
+            self.started = self._beginning = True
             self.status = 200
             self._last_write = self._clock.monotonic()
-            await self._exchange.head(200, [*self._always(), *_STREAM_HEADERS, *headers])
+            try:
+                await self._exchange.head(200, [*self._always(), *_STREAM_HEADERS, *headers])
+            except BaseException:
+                self.started = False
+                raise
+            finally:
+                self._beginning = False
 
     async def write(self, data: bytes) -> None:
         self._last_write = self._clock.monotonic()
         await self._exchange.write(data, last=False)
 
     async def end(self, data: bytes) -> None:
-        self._stop_heart()
+        await self._stop_heart()
         self.finished = True
         await self._exchange.write(data, last=True)
 
     async def refuse(self, error: GatewayError, *, close: bool = False) -> None:
         """Answer with an error: an HTTP status while nothing has left, an error event afterwards."""
-        self._stop_heart()
+        await self._stop_heart()
         self.code = error.code.value
         if self.finished:
             return
@@ -109,7 +116,9 @@ class HttpReply:
             )
 
     def close(self) -> None:
-        self._stop_heart()
+        if self._heart is not None:
+            self._heart.cancel()
+            self._heart = None
 
     def _always(self) -> RawHeaders:
         request_id = self._request_id.encode("ascii")
@@ -118,10 +127,12 @@ class HttpReply:
             headers.append((b"request-id", request_id))
         return headers
 
-    def _stop_heart(self) -> None:
-        if self._heart is not None:
-            self._heart.cancel()
-            self._heart = None
+    async def _stop_heart(self) -> None:
+        heart = self._heart
+        self.close()
+        if heart is not None and self._beginning:
+            # The head may be waiting to leave; only afterwards is it known whether the answer has begun.
+            await asyncio.wait([heart])
 
     async def _beat(self, headers: Headers) -> None:
         while True:

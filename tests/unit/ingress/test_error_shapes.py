@@ -144,6 +144,35 @@ def test_a_decision_and_a_providers_own_code_are_headers() -> None:
     assert refuse(failure, Surface.CHAT, begun=False).sent["x-securellm-provider-code"] == "odd??code ?"
 
 
+def test_a_head_that_could_not_leave_in_time_gives_way_to_the_errors_own() -> None:
+    """The client reads nothing, so the heartbeat's head waits; then the answer turns out to be an error."""
+
+    class Slow(Recorded):
+        blocked = True
+
+        async def head(self, status: int, headers: RawHeaders) -> None:
+            if self.blocked:
+                self.blocked = False
+                await asyncio.Event().wait()
+            await super().head(status, headers)
+
+    exchange = Slow()
+
+    async def scenario() -> None:
+        clock = ManualClock()
+        reply = HttpReply(exchange, Surface.CHAT, request_id=REQUEST, heartbeat=0.01, clock=clock)  # type: ignore[arg-type]
+        await reply.expect_stream(())
+        clock.advance(1)
+        async with asyncio.timeout(5):
+            while not reply.started:  # noqa: ASYNC110 - nothing tells that it waits
+                await asyncio.sleep(0.005)
+        await reply.refuse(error_of(Code.TIMEOUT))
+
+    asyncio.run(scenario())
+    assert exchange.status == 504
+    assert json.loads(exchange.body)["error"]["code"] == "timeout"
+
+
 def test_a_silent_stream_begins_by_itself_and_its_error_is_then_an_event() -> None:
     exchange = Recorded()
 
