@@ -26,6 +26,7 @@ def nowhere(opened: World, secret: str, *answers: bytes) -> None:
             assert secret.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.requirement("SC-2")
 @pytest.mark.parametrize("path", STREAMED)
 @pytest.mark.parametrize("mode", ["off", "strict"])
 def test_an_echoed_credential_is_shown_to_nobody(

@@ -76,7 +76,6 @@ def test_a_key_is_taken_from_every_header_that_sdks_use_and_two_that_differ_are_
     asyncio.run(scenario())
 
 
-@pytest.mark.requirement("ID-4")
 def test_a_model_of_others_is_answered_like_one_that_does_not_exist(tmp_path: Path) -> None:
     keys: dict[str, str] = {}
 

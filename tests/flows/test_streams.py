@@ -354,6 +354,7 @@ def test_a_client_may_leave_before_its_intent_and_that_is_recorded(tmp_path: Pat
     asyncio.run(scenario())
 
 
+@pytest.mark.requirement("PR-5")
 def test_the_callers_deadline_bounds_every_part_of_the_request(tmp_path: Path) -> None:
     def tight(site: Site) -> None:
         site.tenant("acme", budget="0.003 USD")
