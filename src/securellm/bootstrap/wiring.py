@@ -21,7 +21,7 @@ from securellm.core.money import Nanos
 from securellm.core.randomness import Randomness, SystemRandomness
 from securellm.finops import SCHEMA as LEDGER_SCHEMA
 from securellm.finops import Finops, LedgerState, load, period_of, shipped
-from securellm.gateway.completion import Gates
+from securellm.gateway.capabilities import Gates
 from securellm.gateway.histories import Histories
 from securellm.gateway.journal import Journal
 from securellm.gateway.snapshot import Snapshot, Snapshots

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from securellm.core.errors import Code, GatewayError, Refusal
-from securellm.gateway.completion import Gates, recognise
+from securellm.gateway.capabilities import Gates
+from securellm.gateway.completion import recognise
 from securellm.policy import visible_models
 
 

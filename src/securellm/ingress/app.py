@@ -10,7 +10,8 @@ from securellm.core.document import Document
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.core.ids import Ids
 from securellm.core.surfaces import Surface
-from securellm.gateway.completion import Gates, complete
+from securellm.gateway.capabilities import Gates
+from securellm.gateway.completion import complete
 from securellm.gateway.model import Received, Request
 from securellm.gateway.models import VisibleModel, list_models
 from securellm.ingress import chat, embeddings, messages, responses

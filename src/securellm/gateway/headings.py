@@ -1,0 +1,36 @@
+"""The gateway's own headers on an answer."""
+
+from securellm.gateway.capabilities import Gates
+from securellm.gateway.case import Case
+from securellm.gateway.model import Headers
+from securellm.gateway.ratelimits import rate_headers
+from securellm.gateway.snapshot import Snapshot
+from securellm.gateway.stages import Funded, Identified, Settled
+
+
+def rate_headers_of(identified: Identified, snapshot: Snapshot, gates: Gates) -> Headers:
+    identity = identified.identity
+    tenant = snapshot.tenants.get(identity.tenant)
+    if tenant is None:
+        return ()
+    remaining = gates.limits.remaining(tenant=tenant.id, key_id=identity.key_id, limits=tenant.rates, key_limits=None)
+    return rate_headers(remaining, identified.received.surface, now_us=gates.clock.now_us())
+
+
+def common_headers(case: Case, funded: Funded) -> Headers:
+    headers = [(b"x-securellm-decision-id", case.decision_id.encode("ascii"))]
+    if funded.reservation.cap_injected and funded.reservation.output_cap:
+        headers.append((b"x-securellm-max-output", str(funded.reservation.output_cap).encode("ascii")))
+    return tuple(headers)
+
+
+def cost_header(settled: Settled) -> Headers:
+    settlement = settled.settlement
+    if not settlement.cost_known:
+        return ()
+    return ((b"x-securellm-cost-nanos", str(settlement.settled).encode("ascii")),)
+
+
+def header_text(text: str) -> bytes:
+    """Text of a provider, fit for a header."""
+    return bytes(byte if 32 < byte < 127 else 63 for byte in text.encode("ascii", "replace")[:128])
