@@ -73,7 +73,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         members: dict[str, Any] = msgspec.to_builtins(self)
         for name, value in members.items():
-            members[name] = _writable(value)
+            if type(value) is not int and value is not None:
+                members[name] = _writable(value)
         if self.event is not None:
             members["event"] = self.event
         return members
