@@ -1,6 +1,6 @@
 """Messages: content blocks opened, written to and closed one by one, `message_stop` at the end."""
 
-from securellm.core.document import Document, Patch, Value
+from securellm.core.document import Document, Value
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
 from securellm.providers.dialects import figures, replies, requests
@@ -79,20 +79,6 @@ def _message(text: Mark) -> dict[str, Shape]:
 
 
 _REPLY = Finder(Members(_message(Mark.TEXT)))
-
-
-def prepare(
-    patch: Patch,
-    document: Document,
-    *,
-    upstream_model: str | None,
-    output_cap: int | None,
-    cap_fields: tuple[str, ...],
-    inject_usage: bool,  # noqa: ARG001 - usage always comes
-) -> tuple[str, ...]:
-    """Make the edits an upstream needs; their names."""
-    edits = requests.set_model(patch, document, upstream_model)
-    return edits + requests.cap_output(patch, document, output_cap, cap_fields)
 
 
 def read_reply(document: Document) -> ReplyFacts:
@@ -223,4 +209,6 @@ class StreamReader(Machine):
         return "/".join(map(str, (members.get("index", ""), *path[1:])))
 
 
-MESSAGES = Dialect(surface=Surface.MESSAGES, prepare=prepare, read_reply=read_reply, open_stream=StreamReader)
+MESSAGES = Dialect(
+    surface=Surface.MESSAGES, prepare=requests.name_and_cap, read_reply=read_reply, open_stream=StreamReader
+)

@@ -39,5 +39,18 @@ def cap_output(patch: Patch, document: Document, cap: int | None, fields: tuple[
     return ("output_cap",) if edited else ()
 
 
+def name_and_cap(
+    patch: Patch,
+    document: Document,
+    *,
+    upstream_model: str | None,
+    output_cap: int | None,
+    cap_fields: tuple[str, ...],
+    inject_usage: bool,  # noqa: ARG001 - for dialects in which usage always comes
+) -> tuple[str, ...]:
+    """All the edits a dialect needs whose upstreams tell their usage unasked; their names."""
+    return set_model(patch, document, upstream_model) + cap_output(patch, document, output_cap, cap_fields)
+
+
 _CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """The members by which any dialect bounds output."""

@@ -1,6 +1,6 @@
 """Responses: typed events, each text first in pieces, then whole, then once more in `response.completed`."""
 
-from securellm.core.document import Document, Patch, Value
+from securellm.core.document import Document, Value
 from securellm.core.errors import UpstreamFailure
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
@@ -132,20 +132,6 @@ def _event_shape(delta: Mark) -> Finder:
     )
 
 
-def prepare(
-    patch: Patch,
-    document: Document,
-    *,
-    upstream_model: str | None,
-    output_cap: int | None,
-    cap_fields: tuple[str, ...],
-    inject_usage: bool,  # noqa: ARG001 - usage always comes
-) -> tuple[str, ...]:
-    """Make the edits an upstream needs; their names."""
-    edits = requests.set_model(patch, document, upstream_model)
-    return edits + requests.cap_output(patch, document, output_cap, cap_fields)
-
-
 def read_reply(document: Document) -> ReplyFacts:
     """What a whole reply says."""
     return replies.facts(document, _REPLY, _read)
@@ -270,4 +256,6 @@ def _place(members: dict[str, Value], names: tuple[str, ...]) -> str:
     return "/".join(indexes) if indexes else str(members.get("item_id", ""))
 
 
-RESPONSES = Dialect(surface=Surface.RESPONSES, prepare=prepare, read_reply=read_reply, open_stream=StreamReader)
+RESPONSES = Dialect(
+    surface=Surface.RESPONSES, prepare=requests.name_and_cap, read_reply=read_reply, open_stream=StreamReader
+)
