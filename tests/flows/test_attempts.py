@@ -1,6 +1,7 @@
 """Retries and fallback: only what can pass, never after the first byte, and every attempt's money accounted for."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def faces(opened: World, since: int) -> list[str | None]:
 _REFUSED = {"status": 429}, {"status": 408}, {"status": 500}, {"status": 502}, {"status": 503}, {"status": 529}
 _GAVE_UP = {"status": 504}
 _LOST = _GAVE_UP, {"close_unanswered": True}, {"close_unanswered": True, "reset": True}, {"hang": True}
+
+
+@pytest.mark.requirement("FN-2")
+def test_every_attempt_is_bound_by_the_cap_its_hold_was_reckoned_with(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path, two_routes) as opened:
+            opened.behave(status=503)
+            call = await opened.ask(CHAT, asking(CHAT))
+            assert call.status == 200
+            first, second = (json.loads(entry.body) for entry in opened.reached())
+            cap = opened.record_of(call, "INTENT")["output_cap"]
+            assert (first["max_completion_tokens"], second["max_tokens"]) == (cap, cap)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.requirement("RS-1")
