@@ -30,7 +30,11 @@ _KINDS = {
     "deepseek": "deepseek",
     "ollama": "ollama",
     "compatible": "openai-compatible",
+    "gemini": "gemini",
 }
+"""The kind of provider that each face of the fake stands for."""
+_BASES = {"deepseek": "deepseek", "gemini": "gemini/v1beta"}
+"""Where a face is, if not under its own name and /v1."""
 PRICE = {"input_per_million": "1.00 USD", "output_per_million": "2.00 USD", "cache_read_per_million": "0.10 USD"}
 """What a model of a test site costs: 1 000 nanos for an input token, 2 000 for an output token."""
 _START = 20.0
@@ -80,7 +84,7 @@ class Site:
         self._tenants: dict[str, dict[str, object]] = {}
         self._keys: list[dict[str, object]] = []
         for face, kind in _KINDS.items():
-            self.provider(face, kind=kind, base_url=f"{upstream}/{face}" + ("" if face == "deepseek" else "/v1"))
+            self.provider(face, kind=kind, base_url=f"{upstream}/{_BASES.get(face, f'{face}/v1')}")
         self.model("chat", "openai")
         self.model("messages", "anthropic")
         self.model("embed", "openai", upstream="fake-embed")

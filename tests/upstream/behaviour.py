@@ -22,12 +22,28 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Spell every character of the text as a JSON escape."""
     tool_arguments: tuple[str, ...] | None = None
     """Pieces of the first tool call's arguments; by default an instance of its schema."""
+    empty_arguments: Literal["", "{}"] | None = None
+    """Every tool call's arguments are this text; where a dialect has objects, the empty text is no member at all."""
     no_tools: bool = False
     """Answer with text even when tools are offered."""
+    no_call_ids: bool = False
+    """Leave out the ids of tool calls, in the dialects whose ids are optional."""
     thinking: bool = False
-    """Reasoning text before the answer, as the dialect shows it."""
+    """The model is one that thinks: reasoning text before the answer, as the dialect shows it."""
+    redacted: bool = False
+    """What the model thought is sent encrypted, in the dialects that can."""
     stop: str | None = None
     """The finish reason, in the dialect's own word."""
+    refusal: bool = False
+    """The text is a refusal, where the dialect has a place for one."""
+    blocked: str | None = None
+    """The prompt is blocked for this reason, and there is no candidate (Gemini)."""
+    server_tool: bool = False
+    """The provider makes a web search of its own before the answer (messages, responses)."""
+    flagged: bool = False
+    """What a moderation finds is harmful."""
+    media_bytes: int = 64
+    """How large a generated picture or sound is."""
 
     # What it costs
     usage: Literal["documented", "with_choices", "every_chunk", "none"] = "documented"
@@ -40,6 +56,14 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cache_write_5m: int = 0
     cache_write_1h: int = 0
     reasoning: int = 0
+    tool_use: int = 0
+    """Tokens that the provider's own tools put into the prompt, beside `input_tokens` (Gemini)."""
+    audio_input: int = 0
+    """So many of `input_tokens` are sound."""
+    image_input: int = 0
+    """So many of `input_tokens` are pictures."""
+    audio_output: int = 0
+    """Tokens of sound, beside `output_tokens`."""
 
     # Refusing
     status: int | None = None
@@ -112,7 +136,18 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """An event of a type nobody knows, in the middle."""
     after_done: bool = False
     """More events after the terminal marker."""
-    line_ending: Literal["lf", "crlf", "cr"] = "lf"
+    duplicate_event: int | None = None
+    """Send event n twice; the first is 0."""
+    swap_events: int | None = None
+    """Send event n after event n + 1; the first is 0."""
+    interleave: bool = False
+    """Two tool calls arrive piece by piece in turns."""
+    shared_index: bool = False
+    """Two tool calls say that they are the same one: one index for both."""
+    raw_error: bool = False
+    """The error event stands in the stream as bare JSON over several lines, without the dialect's framing."""
+    line_ending: Literal["documented", "lf", "crlf", "cr"] = "documented"
+    """As documented: a line feed, save for Gemini's CR LF."""
 
 
 STANDARD = Behaviour()

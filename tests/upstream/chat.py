@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.upstream.answer import Answer, Ask, Stream, check, count, need
+from tests.upstream.answer import Answer, Ask, Stream, check, count, need, turns
 from tests.upstream.faces import Refused
-from tests.upstream.speech import Speech, speak, texts, tokens, write
+from tests.upstream.speech import Call, Speech, speak, texts, tokens, write
 
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _PARTS = {"text", "image_url", "input_audio", "file", "refusal"}
@@ -29,6 +29,7 @@ def answer(ask: Ask) -> Answer:
         raise Refused(400, "Invalid 'temperature': decimal out of range.", param="temperature")
     choices = count(body, "n", most=128) or 1
     cap = count(body, "max_completion_tokens") or count(body, "max_tokens")
+    stops = check(body, "stop", (str, list)) or ()
     speech = speak(
         ask.behaviour,
         [messages, body.get("tools")],
@@ -37,6 +38,7 @@ def answer(ask: Ask) -> Answer:
         schema=_schema(body),
         said=[text for message in messages for text in texts(message.get("content"))],
         choices=choices,
+        stops=[stops] if isinstance(stops, str) else stops,
     )
     finish = ask.behaviour.stop or ("tool_calls" if speech.calls else "length" if speech.cut else "stop")
     head = {
@@ -100,19 +102,15 @@ def _stream(ask: Ask, speech: Speech, head: Mapping[str, object], finish: str, c
             stream.raw(write({**head, "object": "chat.completion.future", "choices": [], "future": {"kept": True}}))
         for index in range(choices):
             odds = _logprobs((piece,)) if ask.body.get("logprobs") else None
-            stream.add(chunk({"content": piece}, index=index, logprobs=odds), billed=tokens(piece))
-    for position, call in enumerate(speech.calls):
+            said: dict[str, object] = {"refusal" if how.refusal else "content": piece}
+            stream.add(chunk(said, index=index, logprobs=odds), billed=tokens(piece))
+    rows = [[_begun(call), *map(_argued, call.arguments)] for call in speech.calls]
+    for position, (function, billed) in turns(rows, interleave=how.interleave):
         for index in range(choices):
-            begun = {
-                "index": position,
-                "id": _call_id(ask, position, index),
-                "type": "function",
-                "function": {"name": call.name, "arguments": ""},
-            }
-            stream.add(chunk({"tool_calls": [begun]}, index=index), billed=tokens(call.name))
-            for piece in call.arguments:
-                part = {"index": position, "function": {"arguments": piece}}
-                stream.add(chunk({"tool_calls": [part]}, index=index), billed=tokens(piece))
+            part = {"index": 0 if how.shared_index else position, **function}
+            if "id" in part:
+                part["id"] = _call_id(ask, position, index)
+            stream.add(chunk({"tool_calls": [part]}, index=index), billed=billed)
     if not how.no_finish:
         for index in range(choices):
             stream.add(chunk({}, index=index, end=finish))
@@ -123,14 +121,18 @@ def _stream(ask: Ask, speech: Speech, head: Mapping[str, object], finish: str, c
         stream.raw(b"[DONE]", last=True)
     if how.after_done:
         stream.add(chunk({"content": " after the end"}))
-    return Answer(events=tuple(stream.events), bill=speech.bill())
+    message = how.message or "The server had an error while processing your request. Sorry about that!"
+    error = {"message": message, "type": "server_error", "param": None, "code": how.code}
+    return stream.answer(speech.bill(), error={"error": error})
 
 
-def error_event(ask: Ask, sequence: int) -> tuple[str | None, dict[str, object]]:
-    """What OpenAI-like servers send when a stream breaks in the middle."""
-    message = ask.behaviour.message or "The server had an error while processing your request. Sorry about that!"
-    error = {"message": message, "type": "server_error", "param": None, "code": ask.behaviour.code}
-    return None, {"error": error}
+def _begun(call: Call) -> tuple[dict[str, object], int]:
+    function = {"name": call.name, "arguments": ""}
+    return {"id": "", "type": "function", "function": function}, tokens(call.name)
+
+
+def _argued(piece: str) -> tuple[dict[str, object], int]:
+    return {"function": {"arguments": piece}}, tokens(piece)
 
 
 def _check_messages(messages: Sequence[Any]) -> None:
@@ -212,6 +214,8 @@ def _message(ask: Ask, speech: Speech, choice: int) -> dict[str, object]:
         message["reasoning_content"] = "".join(speech.thought)
     if ask.face == "openai":
         message |= {"refusal": None, "annotations": []}
+    if ask.behaviour.refusal:
+        message |= {"content": None, "refusal": speech.text}
     if speech.calls:
         message["tool_calls"] = [
             {
@@ -273,8 +277,10 @@ def _usage(face: str, speech: Speech) -> dict[str, object]:
             },
             "num_sources_used": 0,
         }
-    done = visible + reasoning
-    details = {"cached_tokens": speech.cached, "audio_tokens": 0}
+    done = visible + reasoning + speech.audio_output
+    details = {"cached_tokens": speech.cached, "audio_tokens": speech.audio_input}
+    if speech.image_input:
+        details["image_tokens"] = speech.image_input
     if speech.cache_write_5m:
         details["cache_write_tokens"] = speech.cache_write_5m
     return {
@@ -284,7 +290,7 @@ def _usage(face: str, speech: Speech) -> dict[str, object]:
         "prompt_tokens_details": details,
         "completion_tokens_details": {
             "reasoning_tokens": reasoning,
-            "audio_tokens": 0,
+            "audio_tokens": speech.audio_output,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },

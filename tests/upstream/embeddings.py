@@ -27,7 +27,7 @@ def answer(ask: Ask) -> Answer:
     whole: dict[str, object] = {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(item, size, form)}
+            {"object": "embedding", "index": index, "embedding": _formed(vector(item, size), form)}
             for index, item in enumerate(inputs)
         ],
         "model": model,
@@ -53,9 +53,13 @@ def _inputs(given: Any) -> list[str | list[int]]:
     raise problem
 
 
-def _vector(item: str | list[int], size: int, form: str) -> list[float] | str:
+def vector(item: str | list[int], size: int) -> list[float]:
+    """So many numbers between -1 and 1, made from the text alone; each is exact in 32 bits."""
     seed = hashlib.shake_256(repr(item).encode()).digest(size)
-    values = [(byte - 127.5) / 128 for byte in seed]
+    return [(byte - 127.5) / 128 for byte in seed]
+
+
+def _formed(values: list[float], form: str) -> list[float] | str:
     if form == "base64":
-        return base64.b64encode(struct.pack(f"<{size}f", *values)).decode()
+        return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
     return values

@@ -38,7 +38,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: str | None = None
     """Why a strict provider refuses this request."""
     usage: dict[str, int] | None = None
-    """What was billed, in the names of `securellm.core.usage.Usage`."""
+    """What was billed, in the names of `securellm.core.usage.Usage`; `images`, `characters` and `seconds` where a
+    provider sells those instead of tokens."""
     events: int = 0
     """Events of the stream that were written."""
     sent: int = 0

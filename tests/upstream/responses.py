@@ -4,60 +4,80 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tests.upstream.answer import Answer, Ask, Stream, check, count, need
+from tests.upstream.answer import Answer, Ask, Stream, check, count, need, turns
 from tests.upstream.faces import Refused
-from tests.upstream.speech import Call, Speech, speak, texts, tokens, write
-
-_ROLES = {"system", "developer", "user", "assistant"}
+from tests.upstream.memory import Stored
+from tests.upstream.responses_check import check_request, conversation_of, history
+from tests.upstream.responses_items import Item, call, citation, finished, message, reasoning, search, text_part
+from tests.upstream.speech import Speech, speak, texts, tokens, write
 
 
 def answer(ask: Ask) -> Answer:
-    """Validate as a strict provider does, then answer whole or as a stream of typed events."""
+    """Validate as a strict provider does, then answer whole, later, or as a stream of typed events."""
     body = ask.body
     need(body, "model", str)
-    given = body.get("input")
-    if given is None and not any(body.get(name) for name in ("previous_response_id", "prompt", "conversation")):
-        raise Refused(400, "Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-    _check_input(given)
-    for name in ("messages", "max_tokens"):
-        if name in body:
-            raise Refused(400, f"Unsupported parameter: '{name}'.", param=name, code="unsupported_parameter")
+    check_request(ask)
     stream = bool(check(body, "stream", bool))
-    cap = count(body, "max_output_tokens", least=16)
+    earlier = history(ask)
+    speech = _speech(ask, earlier)
+    status = _status(ask, speech)
+    whole = _response(ask, speech, status, finished(ask, speech))
+    if body.get("background"):
+        return _later(ask, speech, earlier, whole)
+    _remember(ask, speech, earlier, whole)
+    if stream:
+        return _stream(ask, speech, status)
+    return Answer(body=write(whole, escape=ask.behaviour.escape), bill=speech.bill())
+
+
+def count_tokens(ask: Ask) -> Answer:
+    """How long a prompt would be."""
+    check_request(ask)
+    speech = _speech(ask, history(ask))
+    return Answer(body=write({"object": "response.input_tokens", "input_tokens": speech.input_tokens}))
+
+
+def _speech(ask: Ask, earlier: list[Any]) -> Speech:
+    body = ask.body
+    given = body.get("input")
     said = [given] if isinstance(given, str) else [text for item in given or () for text in texts(item.get("content"))]
-    speech = speak(
+    return speak(
         ask.behaviour,
-        [given, body.get("instructions"), body.get("tools")],
-        cap=cap,
+        [earlier, given, body.get("instructions"), body.get("tools")],
+        cap=count(body, "max_output_tokens", least=16),
         tools=_offered(body),
         schema=_schema(body),
         said=said,
     )
-    if stream:
-        return _stream(ask, speech)
-    status = "incomplete" if speech.cut else "completed"
-    whole = _response(ask, speech, status, _items(ask, speech))
-    return Answer(body=write(whole, escape=ask.behaviour.escape), bill=speech.bill())
 
 
-def _response(ask: Ask, speech: Speech, status: str, output: list[dict[str, object]]) -> dict[str, object]:
-    body = ask.body
+def _status(ask: Ask, speech: Speech) -> str:
+    stop = ask.behaviour.stop
+    if stop in ("failed", "cancelled", "completed"):
+        return stop
+    return "incomplete" if speech.cut or stop is not None else "completed"
+
+
+def _response(ask: Ask, speech: Speech, status: str, output: list[Item]) -> dict[str, Any]:
+    body, how = ask.body, ask.behaviour
     done = status not in ("in_progress", "queued")
-    value: dict[str, object] = {
+    error = {"code": how.code or "server_error", "message": how.message or "An error occurred."}
+    conversation = conversation_of(body)
+    value: dict[str, Any] = {
         "id": f"resp_fake{ask.number:08d}",
         "object": "response",
         "created_at": int(time.time()),
         "status": status,
-        "background": False,
-        "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "background": bool(body.get("background")),
+        "error": error if status == "failed" else None,
+        "incomplete_details": {"reason": how.stop or "max_output_tokens"} if status == "incomplete" else None,
         "instructions": body.get("instructions"),
         "max_output_tokens": body.get("max_output_tokens"),
         "model": body["model"],
         "output": output,
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
         "previous_response_id": body.get("previous_response_id"),
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": None, "summary": None} | (body.get("reasoning") or {}),
         "service_tier": body.get("service_tier") or "default",
         "store": body.get("store", True),
         "temperature": body.get("temperature", 1.0),
@@ -66,11 +86,11 @@ def _response(ask: Ask, speech: Speech, status: str, output: list[dict[str, obje
         "tools": body.get("tools") or [],
         "top_p": body.get("top_p", 1.0),
         "truncation": "disabled",
-        "usage": _usage(speech) if done and ask.behaviour.usage != "none" else None,
+        "usage": _usage(speech) if done and how.usage != "none" else None,
         "user": None,
         "metadata": body.get("metadata") or {},
     }
-    return value
+    return value if conversation is None else {**value, "conversation": {"id": conversation}}
 
 
 def _usage(speech: Speech) -> dict[str, object]:
@@ -84,40 +104,51 @@ def _usage(speech: Speech) -> dict[str, object]:
     }
 
 
-def _text_part(text: str) -> dict[str, object]:
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+# What is remembered
 
 
-def _message_item(ask: Ask, text: str | None, status: str) -> dict[str, object]:
-    content = [] if text is None else [_text_part(text)]
-    name = f"msg_fake{ask.number:08d}"
-    return {"id": name, "type": "message", "status": status, "role": "assistant", "content": content}
+def _items(ask: Ask) -> list[Item]:
+    """The request's own items, named as OpenAI lists them."""
+    given = ask.body.get("input")
+    if given is None:
+        return []
+    rows = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    named: list[Item] = []
+    for at, row in enumerate(rows):
+        item = {"type": "message", "id": f"in_fake{ask.number:08d}x{at}", **row}
+        if item["type"] == "message" and isinstance(item["content"], str):
+            kind = "output_text" if item["role"] == "assistant" else "input_text"
+            item = {"status": "completed", **item, "content": [{"type": kind, "text": item["content"]}]}
+        named.append(item)
+    return named
 
 
-def _call_item(ask: Ask, call: Call, position: int, status: str) -> dict[str, object]:
-    return {
-        "id": f"fc_fake{ask.number:08d}x{position}",
-        "type": "function_call",
-        "status": status,
-        "call_id": f"call_fake{ask.number:08d}x{position}",
-        "name": call.name,
-        "arguments": call.written if status == "completed" else "",
-    }
+def _remember(ask: Ask, speech: Speech, earlier: list[Any], value: dict[str, Any]) -> None:
+    items = _items(ask)
+    name = conversation_of(ask.body)
+    if name is not None:
+        ask.memory.items[name] += [*items, *value["output"]]
+    if ask.body.get("store") is False:
+        return
+    ask.memory.responses[value["id"]] = Stored(value=value, items=items, history=[*earlier, *items])
+    if speech.thought:
+        ask.memory.reasoned.add(f"rs_fake{ask.number:08d}")
 
 
-def _reasoning_item(ask: Ask, speech: Speech) -> dict[str, object]:
-    summary = [{"type": "summary_text", "text": "".join(speech.thought)}]
-    return {"id": f"rs_fake{ask.number:08d}", "type": "reasoning", "summary": summary}
+def _later(ask: Ask, speech: Speech, earlier: list[Any], whole: dict[str, Any]) -> Answer:
+    """Queued now; in progress and then whole when it is asked for. Billed when it is whole."""
+    queued = _response(ask, speech, "queued", [])
+    _remember(ask, speech, earlier, queued)
+    stored = ask.memory.responses[queued["id"]]
+    stored.later = [_response(ask, speech, "in_progress", []), whole]
+    stored.bill = speech.bill()
+    if not ask.body.get("stream"):
+        return Answer(body=write(queued))
+    stored.value, stored.later = whole, []
+    return _stream(ask, speech, str(whole["status"]))
 
 
-def _items(ask: Ask, speech: Speech) -> list[dict[str, object]]:
-    """The whole output of a finished answer."""
-    items = [_reasoning_item(ask, speech)] if speech.thought else []
-    if speech.calls:
-        items += [_call_item(ask, call, position, "completed") for position, call in enumerate(speech.calls)]
-    else:
-        items.append(_message_item(ask, speech.text, "incomplete" if speech.cut else "completed"))
-    return items
+# Streaming
 
 
 class _Events(Stream):
@@ -132,95 +163,109 @@ class _Events(Stream):
         self.sequence += 1
 
 
-def _stream(ask: Ask, speech: Speech) -> Answer:
+def _stream(ask: Ask, speech: Speech, status: str) -> Answer:
     how = ask.behaviour
     stream = _Events(ask)
-    stream.say("response.created", {"response": _response(ask, speech, "in_progress", [])})
-    stream.say("response.in_progress", {"response": _response(ask, speech, "in_progress", [])})
+    begun = _response(ask, speech, "in_progress", [])
+    if ask.body.get("background"):
+        queued = begun | {"status": "queued"}
+        stream.say("response.created", {"response": queued})
+        stream.say("response.queued", {"response": queued})
+    else:
+        stream.say("response.created", {"response": begun})
+    stream.say("response.in_progress", {"response": begun})
     index = 0
     if speech.thought:
-        item = _reasoning_item(ask, speech)
-        part = {"item_id": item["id"], "output_index": index, "summary_index": 0}
-        empty = {"type": "summary_text", "text": ""}
-        stream.say("response.output_item.added", {"output_index": index, "item": item | {"summary": []}})
-        stream.say("response.reasoning_summary_part.added", {**part, "part": empty})
-        for piece in speech.thought:
-            stream.say("response.reasoning_summary_text.delta", {**part, "delta": piece})
-        stream.say("response.reasoning_summary_text.done", {**part, "text": "".join(speech.thought)})
-        whole = {"type": "summary_text", "text": "".join(speech.thought)}
-        stream.say("response.reasoning_summary_part.done", {**part, "part": whole})
-        stream.say("response.output_item.done", {"output_index": index, "item": item})
+        _reasoning_events(stream, ask, speech)
         index += 1
-    for position, call in enumerate(speech.calls):
-        _call_events(stream, ask, call, position, index)
+    if how.server_tool:
+        _search_events(stream, ask, index)
         index += 1
-    if not speech.calls:
+    if speech.calls:
+        _call_events(stream, ask, speech, index)
+    else:
         _text_events(stream, ask, speech, index)
     stream.billed = speech.output_tokens
-    status = "incomplete" if speech.cut else "completed"
     if not how.no_done:
-        end = _response(ask, speech, status, _items(ask, speech))
+        end = _response(ask, speech, status, finished(ask, speech))
         if how.no_finish:
             end["status"] = "in_progress"
         stream.say(f"response.{status}", {"response": end}, last=True)
     if how.after_done:
         stream.say("response.output_text.delta", {"item_id": "msg_late", "output_index": 9, "delta": "late"})
-    return Answer(events=tuple(stream.events), bill=speech.bill())
+    told = how.message or "The server had an error while processing your request. Sorry about that!"
+    error: dict[str, object] = {"type": "error", "sequence_number": how.error_event or 0}
+    error |= {"code": how.code or "server_error", "message": told, "param": None}
+    return stream.answer(speech.bill(), error=error, name="error")
+
+
+def _reasoning_events(stream: _Events, ask: Ask, speech: Speech) -> None:
+    item = reasoning(ask, speech)
+    stream.say("response.output_item.added", {"output_index": 0, "item": item | {"summary": []}})
+    part: dict[str, object] = {"item_id": item["id"], "output_index": 0, "summary_index": 0}
+    if item["summary"]:
+        empty = {"type": "summary_text", "text": ""}
+        stream.say("response.reasoning_summary_part.added", {**part, "part": empty})
+        for piece in speech.thought:
+            stream.say("response.reasoning_summary_text.delta", {**part, "delta": piece})
+        stream.say("response.reasoning_summary_text.done", {**part, "text": "".join(speech.thought)})
+        stream.say("response.reasoning_summary_part.done", {**part, "part": item["summary"][0]})
+    stream.say("response.output_item.done", {"output_index": 0, "item": item})
+
+
+def _search_events(stream: _Events, ask: Ask, index: int) -> None:
+    item = search(ask, "in_progress")
+    place: dict[str, object] = {"output_index": index, "item_id": item["id"]}
+    stream.say("response.output_item.added", {"output_index": index, "item": item})
+    for step in ("in_progress", "searching", "completed"):
+        stream.say(f"response.web_search_call.{step}", place)
+    stream.say("response.output_item.done", {"output_index": index, "item": search(ask, "completed")})
 
 
 def _text_events(stream: _Events, ask: Ask, speech: Speech, index: int) -> None:
-    item = _message_item(ask, None, "in_progress")
+    how = ask.behaviour
+    item = message(ask, None, "in_progress")
     place: dict[str, object] = {"item_id": item["id"], "output_index": index, "content_index": 0}
     stream.say("response.output_item.added", {"output_index": index, "item": item})
-    stream.say("response.content_part.added", {**place, "part": _text_part("")})
-    pieces = speech.pieces
-    if ask.behaviour.huge_event:
-        pieces = ("x" * ask.behaviour.huge_event, *pieces)
+    stream.say("response.content_part.added", {**place, "part": text_part(ask, "")})
+    pieces = ("x" * how.huge_event, *speech.pieces) if how.huge_event else speech.pieces
+    kind = "refusal" if how.refusal else "output_text"
     for number, piece in enumerate(pieces):
-        if ask.behaviour.unknown_event and number == 1:
+        if how.unknown_event and number == 1:
             stream.say("response.future_thing.delta", {"future": {"kept": True}})
-        extra = {"logprobs": [], "obfuscation": "Zx3k9"[: 1 + number % 5]}
-        stream.say("response.output_text.delta", {**place, "delta": piece, **extra}, billed=tokens(piece))
+        extra = {} if how.refusal else {"logprobs": [], "obfuscation": "Zx3k9"[: 1 + number % 5]}
+        stream.say(f"response.{kind}.delta", {**place, "delta": piece, **extra}, billed=tokens(piece))
     text = "".join(pieces)
-    stream.say("response.output_text.done", {**place, "text": text, "logprobs": []})
-    stream.say("response.content_part.done", {**place, "part": _text_part(text)})
-    done = _message_item(ask, text, "incomplete" if speech.cut else "completed")
+    if how.server_tool:
+        note = {"annotation_index": 0, "annotation": citation()}
+        stream.say("response.output_text.annotation.added", {**place, **note})
+    whole = {"refusal": text} if how.refusal else {"text": text, "logprobs": []}
+    stream.say(f"response.{kind}.done", {**place, **whole})
+    stream.say("response.content_part.done", {**place, "part": text_part(ask, text)})
+    done = message(ask, text, "incomplete" if speech.cut else "completed")
     stream.say("response.output_item.done", {"output_index": index, "item": done})
 
 
-def _call_events(stream: _Events, ask: Ask, call: Call, position: int, index: int) -> None:
-    begun = _call_item(ask, call, position, "in_progress")
-    place: dict[str, object] = {"item_id": begun["id"], "output_index": index}
-    stream.say("response.output_item.added", {"output_index": index, "item": begun}, billed=tokens(call.name))
-    for piece in call.arguments:
-        stream.say("response.function_call_arguments.delta", {**place, "delta": piece}, billed=tokens(piece))
-    stream.say("response.function_call_arguments.done", {**place, "name": call.name, "arguments": call.written})
-    done = _call_item(ask, call, position, "completed")
-    stream.say("response.output_item.done", {"output_index": index, "item": done})
-
-
-def error_event(ask: Ask, sequence: int) -> tuple[str | None, dict[str, object]]:
-    """What the provider sends when a stream breaks in the middle."""
-    message = ask.behaviour.message or "The server had an error while processing your request. Sorry about that!"
-    code = ask.behaviour.code or "server_error"
-    return "error", {"type": "error", "sequence_number": sequence, "code": code, "message": message, "param": None}
-
-
-def _check_input(given: object) -> None:
-    if given is None or isinstance(given, str):
-        return
-    if not isinstance(given, list):
-        raise Refused(400, "Invalid type for 'input'.", param="input", code="invalid_type")
-    for at, item in enumerate(given):
-        if not isinstance(item, dict):
-            raise Refused(400, f"Invalid type for 'input[{at}]'.", param=f"input[{at}]", code="invalid_type")
-        kind = item.get("type", "message")
-        if kind == "message" and (item.get("role") not in _ROLES or "content" not in item):
-            raise Refused(400, f"Invalid value for 'input[{at}]'.", param=f"input[{at}]", code="invalid_value")
-        if kind == "function_call_output" and not isinstance(item.get("call_id"), str):
-            raise Refused(400, f"Missing required parameter: 'input[{at}].call_id'.", param=f"input[{at}].call_id")
-        if kind == "function_call" and not isinstance(item.get("arguments"), str):
-            raise Refused(400, f"Missing required parameter: 'input[{at}].arguments'.", param=f"input[{at}].arguments")
+def _call_events(stream: _Events, ask: Ask, speech: Speech, first: int) -> None:
+    """The calls one after the other, or side by side."""
+    groups = [range(len(speech.calls))] if ask.behaviour.interleave else [[at] for at in range(len(speech.calls))]
+    for group in groups:
+        places: dict[int, dict[str, object]] = {}
+        for at in group:
+            begun = call(ask, speech.calls[at], at, "in_progress")
+            index = first if ask.behaviour.shared_index else first + at
+            places[at] = {"item_id": begun["id"], "output_index": index}
+            billed = tokens(speech.calls[at].name)
+            stream.say("response.output_item.added", {"output_index": index, "item": begun}, billed=billed)
+        for number, piece in turns([speech.calls[at].arguments for at in group], interleave=True):
+            told = {**places[group[number]], "delta": piece}
+            stream.say("response.function_call_arguments.delta", told, billed=tokens(piece))
+        for at in group:
+            made = speech.calls[at]
+            told = {**places[at], "name": made.name, "arguments": made.written}
+            stream.say("response.function_call_arguments.done", told)
+            done = {"output_index": places[at]["output_index"], "item": call(ask, made, at, "completed")}
+            stream.say("response.output_item.done", done)
 
 
 def _offered(body: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -235,8 +280,11 @@ def _offered(body: Mapping[str, Any]) -> list[tuple[str, object]]:
             tools.append((tool["name"], tool.get("parameters")))
     given = body.get("input")
     answered = isinstance(given, list) and given and given[-1].get("type") == "function_call_output"
-    if body.get("tool_choice") == "none" or answered:
+    choice = body.get("tool_choice")
+    if choice == "none" or answered:
         return []
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        return [tool for tool in tools if tool[0] == choice.get("name")]
     return tools[:2] if body.get("parallel_tool_calls", True) else tools[:1]
 
 

@@ -30,6 +30,8 @@ class Speech(msgspec.Struct, frozen=True, kw_only=True):
     thought: tuple[str, ...]
     cut: bool
     """The output cap ended it."""
+    stopped: str | None
+    """The stop sequence that ended it."""
     input_tokens: int
     """The whole prompt, cached tokens included."""
     cached: int
@@ -38,6 +40,12 @@ class Speech(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int
     """Visible output."""
     reasoning: int
+    tool_use: int
+    """What the provider's own tools put in, beside `input_tokens`."""
+    audio_input: int
+    image_input: int
+    audio_output: int
+    """Beside `output_tokens`."""
 
     @property
     def text(self) -> str:
@@ -45,17 +53,24 @@ class Speech(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fresh(self) -> int:
+        """Tokens of the prompt that no cache knew, sound and pictures included."""
         return self.input_tokens - self.cached - self.cache_write_5m - self.cache_write_1h
 
     def bill(self, *, output: int | None = None) -> dict[str, int]:
         """The cost in disjoint buckets, with so much of the output when it was not finished."""
+        rare = {
+            "audio_input": self.audio_input,
+            "image_input": self.image_input,
+            "audio_output": self.audio_output,
+        }
         return {
-            "input": self.fresh,
+            "input": self.fresh - self.audio_input - self.image_input + self.tool_use,
             "cache_read": self.cached,
             "cache_write_5m": self.cache_write_5m,
             "cache_write_1h": self.cache_write_1h,
             "output": self.output_tokens if output is None else min(output, self.output_tokens),
             "reasoning": self.reasoning,
+            **{name: count for name, count in rare.items() if count},
         }
 
 
@@ -85,6 +100,7 @@ def speak(
     schema: object = None,
     said: Sequence[str] | None = None,
     choices: int = 1,
+    stops: Sequence[str] = (),
 ) -> Speech:
     """Decide the answer: a tool call where tools are offered, else an instance of the schema, else text."""
     calls: tuple[Call, ...] = ()
@@ -101,6 +117,7 @@ def speak(
         pieces = tuple(_split(json.dumps(instance(schema), ensure_ascii=False)))
     else:
         pieces = SENTENCE
+    pieces, stopped = _stopped(pieces, stops)
     pieces, cut = _capped(pieces, cap)
     output = sum(tokens(piece) for piece in pieces) + sum(tokens(call.name) + tokens(call.written) for call in calls)
     thought = THOUGHT if behaviour.thinking else ()
@@ -112,12 +129,20 @@ def speak(
         calls=calls,
         thought=thought,
         cut=cut,
-        input_tokens=max(behaviour.input_tokens or prompt_tokens, behaviour.cached + written),
+        stopped=None if cut else stopped,
+        input_tokens=max(
+            behaviour.input_tokens or prompt_tokens,
+            behaviour.cached + written + behaviour.audio_input + behaviour.image_input,
+        ),
         cached=behaviour.cached,
         cache_write_5m=behaviour.cache_write_5m,
         cache_write_1h=behaviour.cache_write_1h,
         output_tokens=(output if behaviour.output_tokens is None else behaviour.output_tokens) * choices,
         reasoning=reasoning,
+        tool_use=behaviour.tool_use,
+        audio_input=behaviour.audio_input,
+        image_input=behaviour.image_input,
+        audio_output=behaviour.audio_output,
     )
 
 
@@ -155,6 +180,15 @@ def instance(schema: object) -> Any:
             return "São Paulo"
 
 
+_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "audio/mpeg": b"ID3", "audio/wav": b"RIFF", "audio/ogg": b"OggS"}
+
+
+def media(kind: str, size: int) -> bytes:
+    """So many bytes that begin like a file of this kind and hold every byte there is."""
+    head = _MAGIC.get(kind, b"")
+    return (head + bytes(range(256)) * (size // 256 + 1))[:size]
+
+
 def write(value: object, *, escape: bool = False) -> bytes:
     """Compact JSON as providers write it; with `escape`, every character of every string value as an escape."""
     return (_escaped(value) if escape else json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
@@ -172,6 +206,8 @@ def _escaped(value: object) -> str:
 
 
 def _call(behaviour: Behaviour, index: int, name: str, schema: object) -> Call:
+    if behaviour.empty_arguments is not None:
+        return Call(name=name, arguments=(behaviour.empty_arguments,) if behaviour.empty_arguments else ())
     if behaviour.tool_arguments is not None and index == 0:
         return Call(name=name, arguments=behaviour.tool_arguments)
     arguments = instance(schema)
@@ -180,6 +216,21 @@ def _call(behaviour: Behaviour, index: int, name: str, schema: object) -> Call:
 
 def _split(text: str) -> Iterable[str]:
     return (text[at : at + 7] for at in range(0, len(text), 7))
+
+
+def _stopped(pieces: tuple[str, ...], stops: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    """The pieces before the first stop sequence, and which one it was."""
+    text = "".join(pieces)
+    ends = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not ends:
+        return pieces, None
+    left, stop = min(ends)
+    kept: list[str] = []
+    for piece in pieces:
+        if left > 0:
+            kept.append(piece[:left])
+        left -= len(piece)
+    return tuple(kept), stop
 
 
 def _capped(pieces: tuple[str, ...], cap: int | None) -> tuple[tuple[str, ...], bool]:
