@@ -12,6 +12,7 @@ import msgspec
 
 from securellm.core.canonical import Canonical
 from securellm.core.errors import Code
+from securellm.core.kept import Kept
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 
@@ -38,6 +39,7 @@ class RecordType(StrEnum):
 class OutcomeStatus(StrEnum):
     OK = "ok"
     CACHED = "cached"
+    REPLAYED = "replayed"
     REFUSED = "refused"
     FAILED = "failed"
     TRUNCATED = "truncated"
@@ -52,6 +54,17 @@ class FindingCount(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     action: str
     count: int
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller's own name for a request. Of the name and of what was asked stand keyed digests only."""
+
+    key: str
+    """HMAC-SHA256 of tenant, principal and name, in hex."""
+    fingerprint: str
+    """HMAC-SHA256 of all that the answer depends on, in hex."""
+    expires_us: int
+    """When the name is forgotten: microseconds since the Unix epoch (UTC)."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +146,7 @@ class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
     currency: str
     hold: int
     cache: Literal["miss", "bypass"]
+    idempotency: IdempotencyKey | None = None
 
     @property
     def event(self) -> str:
@@ -179,10 +193,16 @@ class Outcome(Record, frozen=True, kw_only=True, tag="OUTCOME"):
     findings: tuple[FindingCount, ...] = ()
     changes: tuple[str, ...] = ()
     """What the gateway changed in the request that was sent, by the names of a closed list."""
+    kept: tuple[Kept, ...] = ()
+    """What the provider keeps from now on, and for this tenant alone."""
+    answer_of: str | None = None
+    """Of an answer given again (`cached`, `replayed`): the request that was really sent."""
+    key_freed: bool = False
+    """Nothing can have been billed: the request's idempotency key may be used again."""
 
     @property
     def event(self) -> str:
-        delivered = self.status in (OutcomeStatus.OK, OutcomeStatus.CACHED)
+        delivered = self.status in (OutcomeStatus.OK, OutcomeStatus.CACHED, OutcomeStatus.REPLAYED)
         return "response_sent" if delivered else "request_failed"
 
     def fields(self) -> dict[str, Canonical]:

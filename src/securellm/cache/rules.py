@@ -1,10 +1,14 @@
-"""Pure decisions of the cache: what an answer depends on, and who may share one."""
+"""Pure decisions of the cache: what an answer depends on, who may share one, and what makes a request the same."""
 
 import hashlib
+import hmac
+import re
 
 from securellm.cache.model import CacheFacts, CacheKey
+from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 
+_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 _DIRECTIVES = frozenset({"no-store", "no-cache"})
 
 
@@ -53,3 +57,39 @@ def _directives(control: str) -> frozenset[str]:
     """The caller's wishes; one we do not know is taken as the strictest."""
     words = (word.strip().lower() for word in control.split(","))
     return frozenset(word if word in _DIRECTIVES else "no-store" for word in words if word)
+
+
+def idempotency_secret(pepper: bytes) -> bytes:
+    """The key of the digests below. Without one, whoever reads the log could try out names and prompts on them."""
+    return hmac.digest(pepper, b"securellm-bridge: idempotency keys, v1", hashlib.sha256)
+
+
+def idempotency_key(name: str, *, secret: bytes, tenant: str, principal: str) -> bytes:
+    """The digest of what a caller calls its request. Raises Refusal (INVALID_HEADER) for what no name can be.
+
+    Each principal has its own names: another's request is neither found, nor told from one that never was.
+    """
+    if _IDEMPOTENCY_KEY.fullmatch(name) is None:
+        raise Refusal(
+            Code.INVALID_HEADER, "idempotency-key is not 1 to 255 printable ASCII characters", param="idempotency-key"
+        )
+    return _keyed(
+        secret,
+        b"key",
+        tenant.encode("utf-8", "surrogatepass"),
+        principal.encode("utf-8", "surrogatepass"),
+        name.encode("ascii"),
+    )
+
+
+def fingerprint(*, secret: bytes, surface: Surface, model: str, stream: bool, asked: bytes) -> bytes:
+    """The digest of all that an answer depends on and a caller says: `asked` is the body and what travels beside it."""
+    manner = b"stream" if stream else b"whole"
+    return _keyed(secret, b"request", surface.value.encode(), model.encode("utf-8", "surrogatepass"), manner, asked)
+
+
+def _keyed(secret: bytes, *parts: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        _add(digest, part)
+    return hmac.digest(secret, digest.digest(), hashlib.sha256)

@@ -8,7 +8,7 @@ trailing data are refused, because two parsers that disagree about a body are ho
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NoReturn
 
@@ -145,6 +145,18 @@ class Patch:
             return
         before = len(text[:key_start].rstrip(_SPACE)) - 1
         self._edits.append((before if text[before] == "," else key_start, end, ""))
+
+    def remove_elements(self, path: Path, indexes: Collection[int]) -> None:
+        """Take elements out of the array at `path`, with their commas."""
+        spans = [span for _, _, span in _elements(self._document.text, self._document.span(path)[0])]
+        kept_before = False
+        for index, (start, end) in enumerate(spans):
+            if index not in indexes:
+                kept_before = True
+            elif kept_before:
+                self._edits.append((spans[index - 1][1], end, ""))
+            else:
+                self._edits.append((start, spans[index + 1][0] if index + 1 < len(spans) else end, ""))
 
     def replace_in_string(self, path: Path, start: int, end: int, text: str, *, key: bool = False) -> None:
         """Replace characters [start, end) of the decoded string at `path`, leaving the rest of it as written."""

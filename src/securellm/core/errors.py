@@ -32,6 +32,7 @@ class Code(StrEnum):
 
     # Malformed requests
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_FORM = "malformed_form"
     DUPLICATE_KEY = "duplicate_key"
     INVALID_UTF8 = "invalid_utf8"
     TOO_DEEP = "too_deep"
@@ -42,6 +43,7 @@ class Code(StrEnum):
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     UNSUPPORTED_FIELD = "unsupported_field"
+    NOT_REPRESENTABLE = "not_representable"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     # Identity and policy
@@ -62,11 +64,16 @@ class Code(StrEnum):
     UNKNOWN_PRICE = "unknown_price"
     UNPRICED_FEATURE = "unpriced_feature"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    # Asking again
+    IDEMPOTENT_IN_FLIGHT = "idempotent_in_flight"
+    IDEMPOTENT_MISMATCH = "idempotent_mismatch"
+    IDEMPOTENT_RESULT_EXPIRED = "idempotent_result_expired"
     # Guard
     GUARD_BLOCKED = "guard_blocked"
     REPLY_BLOCKED = "reply_blocked"
     # Routing
     NO_ROUTE = "no_route"
+    UNSUPPORTED_CAPABILITY = "unsupported_capability"
     # Upstream
     AUTH_ERROR = "auth_error"
     TIMEOUT = "timeout"
@@ -117,6 +124,11 @@ SPECS: dict[Code, Spec] = {
         400,
         "Send one valid JSON object (RFC 8259) and nothing after it.",
         "Envie um único objeto JSON válido (RFC 8259), sem nada depois dele.",
+    ),
+    Code.MALFORMED_FORM: _refusal(
+        400,
+        "Send one whole multipart/form-data body (RFC 7578) with its boundary in Content-Type.",
+        "Envie um único corpo multipart/form-data inteiro (RFC 7578), com seu boundary em Content-Type.",
     ),
     Code.DUPLICATE_KEY: _refusal(
         400,
@@ -169,6 +181,11 @@ SPECS: dict[Code, Spec] = {
         "Leave this field out; the gateway cannot govern what it asks for.",
         "Remova este campo; o gateway não consegue governar o que ele pede.",
     ),
+    Code.NOT_REPRESENTABLE: _refusal(
+        400,
+        "Use a model whose provider speaks this surface, or leave the named field out.",
+        "Use um modelo cujo provedor atenda esta superfície, ou remova o campo indicado.",
+    ),
     Code.NOT_FOUND: _refusal(
         404,
         "Check the path; docs/reference/api.md lists what is served.",
@@ -181,8 +198,8 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.MISSING_KEY: _refusal(
         401,
-        "Send a virtual key as Authorization: Bearer, x-api-key or api-key.",
-        "Envie uma chave virtual em Authorization: Bearer, x-api-key ou api-key.",
+        "Send a virtual key as Authorization: Bearer, x-api-key, api-key or x-goog-api-key.",
+        "Envie uma chave virtual em Authorization: Bearer, x-api-key, api-key ou x-goog-api-key.",
     ),
     Code.INVALID_KEY: _refusal(
         401,
@@ -262,6 +279,22 @@ SPECS: dict[Code, Spec] = {
         "Allow more time in x-request-deadline.",
         "Permita mais tempo em x-request-deadline.",
     ),
+    Code.IDEMPOTENT_IN_FLIGHT: _refusal(
+        409,
+        "Ask again after retry-after, with the same body: the first request's answer is then given.",
+        "Repita após retry-after, com o mesmo corpo: então será dada a resposta da primeira requisição.",
+        retryable=True,
+    ),
+    Code.IDEMPOTENT_MISMATCH: _refusal(
+        422,
+        "Use a new Idempotency-Key for a new request; the same key means the same request.",
+        "Use uma Idempotency-Key nova para uma requisição nova; a mesma chave significa a mesma requisição.",
+    ),
+    Code.IDEMPOTENT_RESULT_EXPIRED: _refusal(
+        409,
+        "Look whether the first request did its work; to ask and pay once more, use a new Idempotency-Key.",
+        "Verifique se a primeira requisição teve efeito; para pedir e pagar de novo, use outra Idempotency-Key.",
+    ),
     Code.GUARD_BLOCKED: _refusal(
         403,
         "Remove what the guard found; quote the decision id to your security officer.",
@@ -276,6 +309,11 @@ SPECS: dict[Code, Spec] = {
         400,
         "Use this model on a surface its providers speak; GET /v1/models names them.",
         "Use este modelo em uma superfície que seus provedores atendam; GET /v1/models os indica.",
+    ),
+    Code.UNSUPPORTED_CAPABILITY: _refusal(
+        400,
+        "Leave out what the message names, or use a model that offers it.",
+        "Remova o que a mensagem indica, ou use um modelo que o ofereça.",
     ),
     Code.AUTH_ERROR: _upstream(
         502,

@@ -47,3 +47,12 @@ class Replacement(msgspec.Struct, frozen=True):
     start: int
     end: int
     text: str
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that travels beside a request's fields, in a multipart form (RFC 7578)."""
+
+    field: str
+    filename: str
+    content_type: str
+    data: bytes

@@ -1,6 +1,7 @@
 """Money: what a request can cost, what it holds of its tenant's budget, what it did cost, and the ledger of it all."""
 
 from securellm.finops.model import (
+    PICTURE,
     Balance,
     Budget,
     BudgetLine,
@@ -20,6 +21,7 @@ from securellm.finops.settings import BudgetSettings, FinopsSettings, PriceSetti
 from securellm.finops.store import SCHEMA, LedgerReplay, attempting, holding, load, settling
 
 __all__ = [
+    "PICTURE",
     "SCHEMA",
     "Balance",
     "Budget",

@@ -33,6 +33,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 BUCKETS = Rates.__struct_fields__
 """The names of the usage buckets, each of which a price is given for."""
 
+PICTURE = "picture drawn"
+"""The name under which a reply's pictures are counted among the uses of the provider's tools."""
+
 
 class LongContext(Rates, frozen=True, kw_only=True):
     """The rates of *all* tokens of a call whose prompt is longer than `above_tokens`."""
@@ -48,6 +51,8 @@ class Price(Rates, frozen=True, kw_only=True):
     """In rising order of `above_tokens`."""
     per_request: int = 0
     """Nanos for each call, beside its tokens."""
+    per_image: int | None = None
+    """Nanos for each picture drawn, beside its tokens; None = pictures cost their tokens."""
     server_tools: dict[str, int] = {}
     """Nanos for each use of a tool that the provider runs, by its name without a date suffix."""
     service_tiers: dict[str, int] = {}
@@ -73,7 +78,12 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """An upper bound: UTF-8 bytes where nothing better is known (a token covers at least one byte)."""
     output_cap: int | None = None
     """The caller's cap on one choice, reasoning included; 0 where the surface has no output."""
+    output_floor: int | None = None
+    """Set where the surface has no member that caps its output: then none is sent, and so many tokens of one choice
+    are reserved, or the model's `default_max_output` if that is more."""
     choices: int = 1
+    pictures: int = 0
+    """The most pictures drawn, all choices together."""
     whole_context: bool = False
     """The provider adds what we do not see (server-side history, files, remote images): reserve the whole window."""
     context_window: int | None = None

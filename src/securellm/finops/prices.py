@@ -105,7 +105,7 @@ def configured(settings: PriceSettings, base: Price | None) -> Price | None:
     price. A base in another currency is not used: two currencies cannot be added.
     """
     per_million = {bucket: getattr(settings, f"{name}_per_million") for bucket, name in _SETTINGS.items()}
-    amounts = [*per_million.values(), settings.per_request, *settings.server_tools.values()]
+    amounts = [*per_million.values(), settings.per_request, settings.per_image, *settings.server_tools.values()]
     currencies = sorted({amount.currency for amount in amounts if amount is not None})
     if not currencies and not settings.tiers:
         return None
@@ -116,6 +116,8 @@ def configured(settings: PriceSettings, base: Price | None) -> Price | None:
     figures: dict[str, Any] = {bucket: price.picos for bucket, price in per_million.items() if price is not None}
     if settings.per_request is not None:
         figures["per_request"] = settings.per_request.nanos
+    if settings.per_image is not None:
+        figures["per_image"] = settings.per_image.nanos
     tools: dict[str, int] = {tool: amount.nanos for tool, amount in settings.server_tools.items()}
     if base is not None:
         return msgspec.structs.replace(

@@ -14,6 +14,7 @@ from securellm.core.money import Nanos, cost_of
 from securellm.core.usage import Usage
 from securellm.finops.model import (
     BUCKETS,
+    PICTURE,
     Balance,
     Budget,
     BudgetLine,
@@ -69,7 +70,9 @@ def resolved(rates: Rates) -> dict[str, int | None]:
 
 
 def choose_cap(estimate: Estimate, default_max_output: int | None) -> tuple[int | None, bool]:
-    """(the output cap to send, whether we chose it): the caller's own, else the model's default."""
+    """(the output cap to send, whether we chose it): the caller's own, else the model's default, else none."""
+    if estimate.output_floor is not None:
+        return None, False
     if estimate.output_cap is not None:
         return estimate.output_cap, False
     return default_max_output, default_max_output is not None
@@ -119,12 +122,15 @@ def worst_case(estimate: Estimate, price: Price) -> Nanos:
         raise _unpriced("max_tokens", "is missing and the model has no default_max_output, so its cost has no bound")
     uses = estimate.choices * sum(uses or 0 for _, uses in estimate.server_tool_uses)
     tokens = estimate.input_tokens
-    if estimate.whole_context or uses:
-        window = estimate.context_window or price.context_window
-        if window is None:
-            raise _unpriced("context_window", "of the model is unknown, and the provider may fill it")
+    reachable: list[Rates] = [price, *price.long_context]
+    window = estimate.context_window or price.context_window
+    if not (estimate.whole_context or uses):
+        reachable = _reachable(price, tokens)
+    elif window is not None:
         tokens = max(window, tokens) * (uses + 1)
-    reachable = [price, *(tier for tier in price.long_context if tier.above_tokens < tokens)]
+        reachable = _reachable(price, tokens)
+    elif any(_dearest_input(rates, estimate) for rates in reachable):
+        raise _unpriced("context_window", "of the model is unknown, and the provider may fill it")
     dearest_input = max(_dearest_input(rates, estimate) for rates in reachable)
     dearest_output = max(_dearest_output(rates, estimate) for rates in reachable)
     picos = tokens * dearest_input + estimate.choices * estimate.output_cap * dearest_output
@@ -132,7 +138,8 @@ def worst_case(estimate: Estimate, price: Price) -> Nanos:
     tools = estimate.choices * sum(
         uses * (tool_price(price, tool) or 0) for tool, uses in estimate.server_tool_uses if uses
     )
-    return Nanos(_scaled(picos, permille) + price.per_request + tools)
+    pictures = estimate.pictures * (price.per_image or 0)
+    return Nanos(_scaled(picos, permille) + price.per_request + pictures + tools)
 
 
 def cost(
@@ -142,7 +149,7 @@ def cost(
     rates = resolved(_rates_at(price, usage.prompt_tokens))
     picos = sum(getattr(usage, bucket) * (rates[bucket] or 0) for bucket in BUCKETS)
     permille = _tier_permille(price, service_tier) or 1_000
-    tools = sum(uses * (tool_price(price, tool) or 0) for tool, uses in tool_uses.items())
+    tools = sum(uses * (_use_price(price, use) or 0) for use, uses in tool_uses.items())
     return Nanos(_scaled(picos, permille) + price.per_request + tools)
 
 
@@ -152,10 +159,20 @@ def unpriced(
     """What a call consumed that `price` has no figure for."""
     rates = resolved(_rates_at(price, usage.prompt_tokens))
     names = [bucket for bucket in BUCKETS if getattr(usage, bucket) and rates[bucket] is None]
-    names += [f"tools.{tool}" for tool, uses in tool_uses.items() if uses and tool_price(price, tool) is None]
+    names += [f"tools.{use}" for use, uses in tool_uses.items() if uses and _use_price(price, use) is None]
     if _tier_permille(price, service_tier) is None:
         names.append("service_tier")
     return tuple(names)
+
+
+def counted_whole(price: Price | None, tool_uses: Mapping[str, int]) -> bool:
+    """Whether the pictures that came are all there is to pay, so that no tokens need to be told."""
+    return (
+        price is not None
+        and price.per_image is not None
+        and tool_uses.get(PICTURE, 0) > 0
+        and not any(rate for rates in (price, *price.long_context) for rate in resolved(rates).values())
+    )
 
 
 def plausible(usage: Usage, tool_uses: Mapping[str, int] = _NO_TOOLS) -> bool:
@@ -164,8 +181,11 @@ def plausible(usage: Usage, tool_uses: Mapping[str, int] = _NO_TOOLS) -> bool:
 
 
 def funded_estimate(estimate: Estimate, quote: Quote) -> Estimate:
-    """The estimate with the output cap that will be sent on this route."""
-    cap, _ = choose_cap(estimate, quote.default_max_output)
+    """The estimate with the output cap that will be sent on this route, or what is reserved in the place of one."""
+    if estimate.output_floor is not None:
+        cap: int | None = max(estimate.output_floor, quote.default_max_output or 0)
+    else:
+        cap, _ = choose_cap(estimate, quote.default_max_output)
     return msgspec.structs.replace(estimate, output_cap=cap)
 
 
@@ -240,6 +260,11 @@ def _line(key: tuple[str, str, str], balance: Balance | None, held: Sequence[int
     )
 
 
+def _use_price(price: Price, use: str) -> int | None:
+    """Nanos for what a reply says was used once. A picture without a price of its own costs its tokens, and no more."""
+    return price.per_image or 0 if use == PICTURE else tool_price(price, use)
+
+
 def _scaled(picos: int, permille: int) -> int:
     # Rounding up to picos and then to nanos is the same figure as rounding up once.
     return cost_of(-(-picos * permille // 1_000))
@@ -256,6 +281,11 @@ def _tier_permille(price: Price, service_tier: str | None) -> int | None:
 def _rates_at(price: Price, prompt_tokens: int) -> Rates:
     """The rates of a call with a prompt of that length: the last tier it is above decides for all its tokens."""
     return next((tier for tier in reversed(price.long_context) if prompt_tokens > tier.above_tokens), price)
+
+
+def _reachable(price: Price, tokens: int) -> list[Rates]:
+    """The rates that a call with so many tokens in its prompt, or fewer, can meet."""
+    return [price, *(tier for tier in price.long_context if tier.above_tokens < tokens)]
 
 
 def _dearest_input(rates: Rates, estimate: Estimate) -> int:
@@ -290,7 +320,7 @@ def _refuse_negative(estimate: Estimate) -> None:
     counts = {
         "input": estimate.input_tokens,
         "max_tokens": estimate.output_cap or 0,
-        "n": estimate.choices - 1,
+        "n": min(estimate.choices - 1, estimate.pictures),
         "context_window": estimate.context_window or 0,
         "tools": min((uses or 0 for _, uses in estimate.server_tool_uses), default=0),
     }

@@ -187,12 +187,15 @@ class Finops:
         ========  ============  ========================================  =========================================
 
         `service_tier` is the one the provider says it served, else the requested one; `tool_uses` counts the
-        server tools it says it ran. What was used and has no price keeps the rest of the hold presumed; counts
-        that cannot be true are taken as no usage at all.
+        server tools it says it ran, and the pictures it drew. What was used and has no price keeps the rest of the
+        hold presumed; counts that cannot be true are taken as no usage at all. Pictures that alone are paid for
+        need no usage beside their number.
         """
         hold = reservation.amount
         if usage is not None and not rules.plausible(usage, tool_uses):
             usage, presumed = None, True
+        elif usage is None and rules.counted_whole(reservation.price, tool_uses):
+            usage, presumed = Usage(), False
         if usage is None or reservation.price is None:
             billed = presumed or usage is not None
             return Settlement(

@@ -35,6 +35,9 @@ class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     audio_output_per_million: Annotated[PricePerMillion | None, Field(help="audio output tokens")] = None
     image_input_per_million: Annotated[PricePerMillion | None, Field(help="image input tokens")] = None
     per_request: Annotated[Amount | None, Field(help="fee of each request")] = None
+    per_image: Annotated[
+        Amount | None, Field(help="fee of each picture drawn, where pictures are not paid by their tokens alone")
+    ] = None
     server_tools: Annotated[
         dict[str, Amount], Field(help="fee of each use of a tool the provider runs, by the tool's name")
     ] = msgspec.field(default_factory=dict)

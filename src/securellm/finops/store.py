@@ -1,10 +1,9 @@
 """Keep the ledger: append-only movements, running balances and open holds, each derivable from the audit records."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from securellm.finops.model import Balance, Hold, LedgerState, Reservation, Settlement
-from securellm.storage import Connection, Operation, StorageConflict
+from securellm.storage import Connection, Operation, RowDigests, StorageConflict
 
 _LEDGER = (
     "CREATE TABLE ledger (seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL, kind TEXT NOT NULL, "
@@ -107,7 +106,7 @@ class LedgerReplay:
     def __init__(self) -> None:
         self._holds: dict[str, Hold] = {}
         self._balances: dict[tuple[str, str, str], list[int]] = {}
-        self._ledger = _Digests()
+        self._ledger = RowDigests("ledger")
         self._problems: list[str] = []
 
     def record(self, seq: int, entry: Mapping[str, object]) -> None:
@@ -190,43 +189,6 @@ class LedgerReplay:
 
 class _EntryError(Exception):
     """A record that cannot stand in a ledger."""
-
-
-class _Digests:
-    """One SHA-256 for each block of ledger rows, so that a difference can be placed without keeping the rows."""
-
-    BLOCK = 256
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._done: list[bytes] = []
-        self._open = hashlib.sha256()
-
-    def add(self, row: tuple[object, ...]) -> None:
-        self.count += 1
-        self._take((self.count, *row))
-
-    def differences(self, rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-        """Where stored rows (with their seq) are not the ones added."""
-        stored = _Digests()
-        for row in rows:
-            stored.count += 1
-            stored._take(row)
-        if stored.count != self.count:
-            yield f"ledger: {stored.count} rows stored, the records make {self.count}"
-        ours, theirs = self._blocks(), stored._blocks()
-        for index, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
-            if mine != other:
-                yield f"ledger: rows {index * self.BLOCK + 1} to {(index + 1) * self.BLOCK} differ from the records"
-
-    def _take(self, row: tuple[object, ...]) -> None:
-        self._open.update(repr(row).encode("utf-8", "surrogatepass") + b"\n")
-        if self.count % self.BLOCK == 0:
-            self._done.append(self._open.digest())
-            self._open = hashlib.sha256()
-
-    def _blocks(self) -> list[bytes]:
-        return [*self._done, self._open.digest()]
 
 
 def _of_intent(hold: int) -> tuple[_Movement, ...]:

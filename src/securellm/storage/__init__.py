@@ -2,6 +2,7 @@
 
 from securellm.storage.control import ControlStore
 from securellm.storage.datadir import DataDir
+from securellm.storage.digests import RowDigests
 from securellm.storage.errors import (
     DataDirLocked,
     StorageChanged,
@@ -22,6 +23,7 @@ __all__ = [
     "DataDirLocked",
     "GroupCommitWriter",
     "Operation",
+    "RowDigests",
     "StorageChanged",
     "StorageConflict",
     "StorageDamaged",

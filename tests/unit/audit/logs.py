@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from securellm.audit import (
     SCHEMA,
     Attempt,
@@ -13,6 +15,7 @@ from securellm.audit import (
     Denied,
     DeniedAggregate,
     FindingCount,
+    IdempotencyKey,
     Intent,
     KeyChange,
     Outcome,
@@ -22,6 +25,7 @@ from securellm.audit import (
     verify,
 )
 from securellm.core.errors import Code
+from securellm.core.kept import Kept, KeptKind
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.storage import Connection, GroupCommitWriter
@@ -84,6 +88,7 @@ def intent(number: int = 1, *, model: str = "gpt-4o-mini") -> Intent:
         currency="USD",
         hold=1_000,
         cache="miss",
+        idempotency=IdempotencyKey(key="ab" * 32, fingerprint="cd" * 32, expires_us=1_795_000_000_000_000),
     )
 
 
@@ -103,6 +108,8 @@ def outcome(number: int = 1, *, status: OutcomeStatus = OutcomeStatus.OK) -> Out
         duration_us=123_456,
         first_byte_us=45_678,
         findings=(FINDING,),
+        kept=(Kept(KeptKind.RESPONSE, "resp_68af"),),
+        answer_of="req_0",
     )
 
 
@@ -114,6 +121,7 @@ def every_kind() -> tuple[Record, ...]:
         KeyChange(action="create", key_id="key_2", tenant="acme", actor="admin"),
         KeyChange(action="revoke", key_id="key_2", tenant="acme", actor="admin"),
         intent(),
+        msgspec.structs.replace(intent(), idempotency=None),
         Attempt(
             request_id="req_1",
             number=2,

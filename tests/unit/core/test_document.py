@@ -147,3 +147,16 @@ def test_what_is_not_patched_is_the_original() -> None:
     body = b'{ "a" :\t1.0e5 , "b":"\\u00e9\\/" }'
 
     assert Patch(Document(body)).apply() == body
+
+
+@given(st.data())
+def test_elements_leave_an_array_and_nothing_else_changes(data: st.DataObject) -> None:
+    elements = data.draw(st.lists(st.sampled_from(["1", ' "a,]" ', "[1 , 2]", '{"b" : [3]}', "\tnull"]), max_size=6))
+    indexes = {index for index in range(len(elements)) if data.draw(st.booleans())}
+    document = Document(f'{{"x": [{" ,".join(elements)}], "y" : 1 }}'.encode())
+    patch = Patch(document)
+    patch.remove_elements(("x",), indexes)
+    left = [json.loads(element) for index, element in enumerate(elements) if index not in indexes]
+    written = patch.apply()
+    assert Document(written).members() == {"x": left, "y": 1}
+    assert written.endswith(b', "y" : 1 }')

@@ -1,0 +1,36 @@
+"""What a model may be able to do, one name each in the configuration, in refusals and in listings."""
+
+from enum import StrEnum
+
+
+class Capability(StrEnum):
+    """Names are append-only: configurations hold them."""
+
+    TOOLS = "tools"
+    """Calls of functions that the caller declares and runs."""
+    PARALLEL_TOOLS = "parallel_tools"
+    """Several calls in one turn."""
+    STRICT_TOOLS = "strict_tools"
+    """Arguments that follow the function's schema, guaranteed."""
+    WEB_SEARCH = "web_search"
+    HOSTED_TOOLS = "hosted_tools"
+    """Other tools that the provider runs: code execution, file search, MCP servers, maps."""
+    COMPUTER_USE = "computer_use"
+    """Calls of the provider's own tool for a screen, a mouse and a keyboard, which the caller runs."""
+    VISION = "vision"
+    """Images in the prompt."""
+    AUDIO_INPUT = "audio_input"
+    VIDEO_INPUT = "video_input"
+    FILES = "files"
+    """Documents, such as PDF, in the prompt."""
+    AUDIO_OUTPUT = "audio_output"
+    IMAGE_OUTPUT = "image_output"
+    JSON_OBJECT = "json_object"
+    """An answer that is one JSON object, without a schema."""
+    JSON_SCHEMA = "json_schema"
+    """An answer that follows the caller's JSON schema."""
+    REASONING = "reasoning"
+    """Thinking before the answer, with its controls."""
+    LOGPROBS = "logprobs"
+    SEVERAL_CHOICES = "several_choices"
+    """More than one answer to one prompt."""

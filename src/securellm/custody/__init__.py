@@ -1,0 +1,20 @@
+"""What providers keep for whom: an id that one tenant was given is nothing to another, and leads to its provider."""
+
+from securellm.custody.model import Deposit, Grant
+from securellm.custody.rules import MOST_AT_ONCE, keepable, keeper, places
+from securellm.custody.service import Custody
+from securellm.custody.store import SCHEMA, CustodyReplay, grants, keeping
+
+__all__ = [
+    "MOST_AT_ONCE",
+    "SCHEMA",
+    "Custody",
+    "CustodyReplay",
+    "Deposit",
+    "Grant",
+    "grants",
+    "keepable",
+    "keeper",
+    "keeping",
+    "places",
+]
