@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from securellm.bootstrap.tree import Config, Model, Provider, Tenant
+from securellm.core.capabilities import Capability
+from securellm.core.surfaces import Surface
 from securellm.finops import Price, PriceBook, configured
 from securellm.guard.model import GuardMode
+from securellm.routing.settings import RouteSettings
 from securellm.secrets import SecretResolver, SecretUnavailable, SecretValue
 from securellm.settings import FilePath, Listen, Problem, SecretRef, is_loopback
 from securellm.settings.fields import Amount, FieldError, nearest
@@ -40,6 +43,11 @@ class KindFacts(Protocol):
     @property
     def demo_only(self) -> bool:
         """Whether it answers without a real provider behind it."""
+        ...
+
+    @property
+    def surfaces(self) -> Mapping[Surface, str]:
+        """What it speaks."""
         ...
 
     @property
@@ -304,9 +312,42 @@ class Review:
             for place, route in enumerate(model.route):
                 path: Place = ("models", index, "route", place, "provider")
                 self._check_known(path, route.provider, "providers", "id", self._providers)
+                self._check_surfaces(("models", index, "route", place, "surfaces"), route)
+                self._check_capabilities(("models", index, "route", place, "capabilities"), route.capabilities)
+            self._check_capabilities(("models", index, "capabilities"), model.capabilities)
+            self._check_pin(("models", index, "name"), model)
             self._prices[model.name] = self._prices_of(index, model)
 
         self._check_one_price_each()
+
+    def _check_surfaces(self, path: Place, route: RouteSettings) -> None:
+        provider = self._providers.get(route.provider)
+        spoken = self._kinds[provider.kind].surfaces if provider is not None and provider.kind in self._kinds else None
+        if route.surfaces is None or spoken is None:
+            return
+        for surface in route.surfaces:
+            if surface not in spoken:
+                self._refuse(
+                    path,
+                    f"{_quoted(route.provider)} does not speak {_quoted(surface)}",
+                    f"name some of {', '.join(spoken)}",
+                )
+
+    def _check_capabilities(self, path: Place, capabilities: tuple[Capability, ...] | None) -> None:
+        idle = [name for name in (Capability.PARALLEL_TOOLS, Capability.STRICT_TOOLS) if name in (capabilities or ())]
+        if idle and Capability.TOOLS not in (capabilities or ()):
+            self._warn(path, f"{_quoted(idle[0])} is of no use without {_quoted(Capability.TOOLS)}", "declare both")
+
+    def _check_pin(self, path: Place, model: Model) -> None:
+        provider = model.name.partition("/")[0]
+        if provider != model.name and provider in self._providers:
+            elsewhere = next((route.provider for route in model.route if route.provider != provider), None)
+            if elsewhere is not None:
+                self._warn(
+                    path,
+                    f"reads as a pin to provider {_quoted(provider)}, yet a route leads to {_quoted(elsewhere)}",
+                    "give it a name that begins with no provider's id",
+                )
 
     def _check_one_price_each(self) -> None:
         first: dict[tuple[str, str], Model] = {}

@@ -67,14 +67,8 @@ def provider_rate(provider: Provider) -> Rate:
 def _served(
     config: Config, model: Model, providers: dict[str, Provider], book: PriceBook, *, now_us: int
 ) -> ServedModel:
-    candidates = tuple(
-        Candidate(
-            provider=route.provider,
-            upstream_model=route.model,
-            surfaces=frozenset(KINDS[providers[route.provider].kind].surfaces),
-        )
-        for route in model.route
-    )
+    candidates = tuple(_candidate(model, route, providers[route.provider]) for route in model.route)
+    outputs = [candidate.max_output for candidate in candidates if candidate.max_output is not None]
     prices = {
         (route.provider, route.model): book.lookup(
             providers[route.provider].kind, route.model, provider=route.provider, now_us=now_us
@@ -87,13 +81,26 @@ def _served(
         candidates=candidates,
         prices=prices,
         price_version=book.version,
-        default_max_output=model.default_max_output,
+        default_max_output=min((model.default_max_output, *outputs)),
         context_window=model.context_window or (max(windows) if windows else None),
         max_image_tokens=model.max_image_tokens,
         retries=model.retries,
         timeouts={(route.provider, route.model): _timeouts(config, route) for route in model.route},
         cached=config.cache.enabled if model.cache is None or model.cache.enabled is None else model.cache.enabled,
         cache_ttl=None if model.cache is None else model.cache.ttl,
+    )
+
+
+def _candidate(model: Model, route: Route, provider: Provider) -> Candidate:
+    """One route, with what the model declares where the route itself says nothing."""
+    offers = model.capabilities if route.capabilities is None else route.capabilities
+    spoken = frozenset(KINDS[provider.kind].surfaces)
+    return Candidate(
+        provider=route.provider,
+        upstream_model=route.model,
+        surfaces=spoken if route.surfaces is None else spoken.intersection(route.surfaces),
+        offers=None if offers is None else frozenset(offers),
+        max_output=model.max_output if route.max_output is None else route.max_output,
     )
 
 

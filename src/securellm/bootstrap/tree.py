@@ -10,7 +10,7 @@ from securellm.guard.model import GuardMode
 from securellm.identity.settings import KeySettings, TenantSettings
 from securellm.limits.settings import ProviderLimits, TenantLimits
 from securellm.providers.settings import ProviderSettings, RouteTimeouts, Timeouts
-from securellm.routing.settings import Retries, RouteSettings
+from securellm.routing.settings import Capabilities, MaxOutput, Retries, RouteSettings
 from securellm.settings import Bytes, Field, FilePath, Listen, Seconds, SecretRef
 
 
@@ -104,8 +104,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     route: Annotated[tuple[Route, ...], Field(help="places it is served from, in order", min_items=1)]
     retries: Retries = 2
     price: Annotated[PriceSettings | None, Field(help="overlay of the price book")] = None
+    capabilities: Capabilities = None
+    max_output: MaxOutput = None
     default_max_output: Annotated[
-        int, Field(help="output cap set where a caller under a hard budget sets none, in tokens", ge=1)
+        int,
+        Field(
+            help="output cap set where a caller under a hard budget sets none, in tokens; at most `max_output`", ge=1
+        ),
     ] = 4096
     context_window: Annotated[
         int | None, Field(help="tokens it takes in at most (default: the price book's figure, where it has one)", ge=1)

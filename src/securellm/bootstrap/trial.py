@@ -9,19 +9,33 @@ from securellm.bootstrap.wiring import Application
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.gateway.snapshot import Snapshot
-from securellm.ingress.app import ROUTES
 from securellm.ingress.exchange import RawHeaders
+from securellm.ingress.routes import MODEL, ROUTES
 
 _PROMPT = "Answer with the single word: ready"
 _CAP = 64
 """Output tokens: enough for one word, and for a model that thinks a little first."""
 
-_BODIES: dict[Surface, dict[str, Any]] = {
-    Surface.CHAT: {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _CAP},
-    Surface.RESPONSES: {"input": _PROMPT, "max_output_tokens": _CAP},
-    Surface.MESSAGES: {"messages": [{"role": "user", "content": _PROMPT}], "max_tokens": _CAP},
-    Surface.EMBEDDINGS: {"input": _PROMPT},
+_MESSAGES = [{"role": "user", "content": _PROMPT}]
+_CONTENTS = [{"role": "user", "parts": [{"text": _PROMPT}]}]
+
+BODIES: dict[Surface, dict[str, Any]] = {
+    Surface.CHAT: {"model": MODEL, "messages": _MESSAGES, "max_tokens": _CAP},
+    Surface.RESPONSES: {"model": MODEL, "input": _PROMPT, "max_output_tokens": _CAP},
+    Surface.MESSAGES: {"model": MODEL, "messages": _MESSAGES, "max_tokens": _CAP},
+    Surface.GENERATE_CONTENT: {"contents": _CONTENTS, "generationConfig": {"maxOutputTokens": _CAP}},
+    Surface.OLLAMA_CHAT: {"model": MODEL, "messages": _MESSAGES, "stream": False, "options": {"num_predict": _CAP}},
+    Surface.OLLAMA_GENERATE: {"model": MODEL, "prompt": _PROMPT, "stream": False, "options": {"num_predict": _CAP}},
+    Surface.EMBEDDINGS: {"model": MODEL, "input": _PROMPT},
+    Surface.EMBED_CONTENT: {"content": _CONTENTS[0]},
+    Surface.BATCH_EMBED_CONTENTS: {"requests": [{"model": f"models/{MODEL}", "content": _CONTENTS[0]}]},
+    Surface.OLLAMA_EMBED: {"model": MODEL, "input": _PROMPT},
+    Surface.RERANK: {"model": MODEL, "query": _PROMPT, "documents": ["ready", "not ready"]},
+    Surface.MESSAGE_TOKENS: {"model": MODEL, "messages": _MESSAGES},
+    Surface.CONTENT_TOKENS: {"contents": _CONTENTS},
+    Surface.MODERATIONS: {"model": MODEL, "input": _PROMPT},
 }
+"""The smallest request of each surface that can be tried, in the order of preference. Pictures and sound cannot."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +52,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 class _Exchange:
     """An exchange with nobody at the other end but us."""
 
-    def __init__(self, path: str, headers: RawHeaders, body: bytes) -> None:
+    def __init__(self, path: str, query: str, headers: RawHeaders, body: bytes) -> None:
         self.method = "POST"
         self.path = path
-        self.query = ""
+        self.query = query
         self.headers = headers
         self.peer = ""
         self.status = 0
@@ -83,15 +97,15 @@ async def try_provider(
     application.note_key("create", issued.key, actor="provider test")
     try:
         await application.refresh()
-        path = next(path for path, route in ROUTES.items() if route.surface is way.surface)
-        body = json.dumps({"model": way.model, **_BODIES[way.surface]}).encode("utf-8")
+        route = next(route for route in ROUTES.values() if route.surface is way.surface)
+        body = json.dumps(BODIES[way.surface]).replace(MODEL, way.model).encode("utf-8")
         headers: RawHeaders = [
             (b"authorization", f"Bearer {issued.token}".encode("ascii")),
             (b"content-type", b"application/json"),
             (b"x-provider", provider.encode("ascii")),
             (b"x-securellm-cache", b"no-store"),
         ]
-        exchange = _Exchange(path, headers, body)
+        exchange = _Exchange(route.path(way.model), route.query, headers, body)
         await application.ingress.serve(exchange)
     finally:
         application.note_key("revoke", application.registry.revoke(issued.key.id), actor="provider test")
@@ -119,7 +133,7 @@ def _way_to(snapshot: Snapshot, provider: str, wanted_model: str | None, wanted:
             if model.name not in tenant.models or wanted_model not in (None, model.name):
                 continue
             for candidate in model.candidates:
-                surfaces = [each for each in Surface if each in candidate.surfaces and wanted in (None, each)]
+                surfaces = [each for each in BODIES if each in candidate.surfaces and wanted in (None, each)]
                 if candidate.provider == provider and surfaces:
                     return _Way(tenant.id, model.name, surfaces[0])
     raise Refusal(Code.NO_ROUTE, f"no tenant may use such a model that is served from {provider}")

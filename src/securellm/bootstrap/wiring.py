@@ -10,19 +10,21 @@ import msgspec
 
 from securellm import __version__
 from securellm.audit import SCHEMA as AUDIT_SCHEMA
-from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Outcome, OutcomeStatus
+from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Observer, Outcome, OutcomeStatus
 from securellm.bootstrap.compiling import compile_snapshot, declared_keys
 from securellm.bootstrap.config import Loaded, config_digest, open_config
-from securellm.cache import Cache
+from securellm.cache import SCHEMA as IDEMPOTENCY_SCHEMA
+from securellm.cache import Cache, Idempotency, IdempotencyReplay, idempotency_secret
 from securellm.core.clock import Clock, SystemClock
 from securellm.core.errors import Code, GatewayError
 from securellm.core.ids import Ids
 from securellm.core.money import Nanos
 from securellm.core.randomness import Randomness, SystemRandomness
+from securellm.custody import SCHEMA as CUSTODY_SCHEMA
+from securellm.custody import Custody, CustodyReplay
 from securellm.finops import SCHEMA as LEDGER_SCHEMA
-from securellm.finops import Finops, LedgerState, load, period_of, shipped
+from securellm.finops import Finops, LedgerReplay, LedgerState, load, period_of, shipped
 from securellm.gateway.capabilities import Gates
-from securellm.gateway.histories import Histories
 from securellm.gateway.journal import Journal
 from securellm.gateway.snapshot import Snapshot, Snapshots
 from securellm.guard import Guard
@@ -40,7 +42,7 @@ from securellm.telemetry.logs import configure_logs, logger
 from securellm.telemetry.metrics import Metrics
 from securellm.transport import Pool, Timeouts, TlsOptions, parse_base_url
 
-JOURNAL_SCHEMA = (*AUDIT_SCHEMA, *LEDGER_SCHEMA)
+JOURNAL_SCHEMA = (*AUDIT_SCHEMA, *LEDGER_SCHEMA, *CUSTODY_SCHEMA, *IDEMPOTENCY_SCHEMA)
 CONTROL_SCHEMA = IDENTITY_SCHEMA
 WRITER_ID = "gateway"
 
@@ -48,6 +50,11 @@ _POLL = 1.0
 """Seconds between looks at the control database: half of what a revocation may take."""
 
 _log = logger("bootstrap")
+
+
+def journal_observers() -> tuple[Observer, ...]:
+    """For one `audit verify`: what derives each table of the journal from its records again."""
+    return (LedgerReplay(), CustodyReplay(), IdempotencyReplay())
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +154,10 @@ class Application:
             limits=Limits(clock),
             guard=Guard(),
             cache=_cache(loaded, clock),
+            idempotency=self._idempotency(loaded, clock, writer),
+            custody=Custody(self.data.audit),
             router=Router(clock, randomness),
             finops=self.finops,
-            histories=Histories(),
             providers=self._providers(loaded),
             journal=journal,
             clock=clock,
@@ -198,6 +206,7 @@ class Application:
                 _log.error("follow_failed", code=error.code.value, reason=error.reason)
             except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a background task
                 _log.error("follow_failed", error=type(error).__name__)
+            self.gates.idempotency.sweep()
             self._measure()
             await asyncio.sleep(_POLL)
 
@@ -234,6 +243,8 @@ class Application:
         configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
         self.loaded, self.registry = loaded, registry
         self.finops.reservation_wait = loaded.config.finops.reservation_wait
+        self.gates.idempotency.ttl = loaded.config.cache.idempotency_ttl
+        self.gates.idempotency.max_bytes = loaded.config.cache.idempotency_max_bytes
         # Requests that have begun keep the providers and the cache they began with.
         self.gates = msgspec.structs.replace(
             self.gates,
@@ -288,6 +299,17 @@ class Application:
                 )
             )
         return Providers(providers, clock=self.clock)
+
+    def _idempotency(self, loaded: Loaded, clock: Clock, writer: GroupCommitWriter) -> Idempotency:
+        keys = Idempotency(
+            self.data.audit,
+            secret=idempotency_secret(self.keys.pepper),
+            ttl=loaded.config.cache.idempotency_ttl,
+            max_bytes=loaded.config.cache.idempotency_max_bytes,
+            clock=clock,
+        )
+        writer.perform(keys.restore)
+        return keys
 
     def _take_over(self, journal: Journal, writer: GroupCommitWriter) -> None:
         """End every request that a former process left open: what it held is presumed spent until reconciled."""

@@ -1,7 +1,8 @@
 """Where to: the ordered plan of a request, and what follows a failed attempt."""
 
 from securellm.routing.model import Candidate, FollowUp, Plan, PlannedAttempt
-from securellm.routing.rules import backoff, follow_up, may_retry, plan, wait_before
+from securellm.routing.pins import pinned_of, spelled
+from securellm.routing.rules import backoff, follow_up, may_retry, offered, plan, wait_before
 from securellm.routing.service import Router
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "backoff",
     "follow_up",
     "may_retry",
+    "offered",
+    "pinned_of",
     "plan",
+    "spelled",
     "wait_before",
 ]

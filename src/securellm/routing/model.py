@@ -2,23 +2,29 @@
 
 import msgspec
 
+from securellm.core.capabilities import Capability
 from securellm.core.surfaces import Surface
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One place a model can be served from, and the surfaces spoken there without translation."""
+    """One place a model can be served from, the surfaces spoken there, and what it is declared to offer."""
 
     provider: str
     upstream_model: str
     surfaces: frozenset[Surface]
     healthy: bool = True
+    offers: frozenset[Capability] | None = None
+    """None: nothing is declared, so nothing is checked."""
+    max_output: int | None = None
+    """Tokens it writes at most; None: not declared."""
 
 
 class PlannedAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One place to try."""
+    """One place to try, and the dialect to speak there: the caller's own where the place speaks it."""
 
     provider: str
     upstream_model: str
+    surface: Surface
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     attempts: tuple[PlannedAttempt, ...]
     explanation: tuple[str, ...]
-    """One line for each candidate: where it stands, or why it does not."""
+    """One line for each candidate, as declared: where it stands, or why it does not. `attempts` follow from it."""
     seed: int
 
 

@@ -1,10 +1,17 @@
 """Pure decisions of routing: the order of places, which failures may pass, and how long to wait."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from securellm.core.capabilities import Capability
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.routing.model import Candidate, FollowUp, Plan, PlannedAttempt
+
+IN_ORDER = "in order"
+LAST = "last, unhealthy"
+TRANSLATED = ", translated to "
+LEFT_OUT = "left out"
+"""How a line of an explanation says where a candidate stands."""
 
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 8.0
@@ -25,37 +32,105 @@ TRANSIENT = frozenset(
 
 
 def plan(
-    model: str, surface: Surface, *, candidates: Sequence[Candidate], pinned: str | None = None, seed: int = 0
+    model: str,
+    surface: Surface,
+    *,
+    candidates: Sequence[Candidate],
+    pinned: str | None = None,
+    needs: frozenset[Capability] = frozenset(),
+    output_cap: int | None = None,
+    translatable: Sequence[Surface] = (),
+    seed: int = 0,
 ) -> Plan:
-    """Every candidate that speaks `surface`, in declared order, the unhealthy after the healthy.
+    """Every candidate that can do what is asked, in declared order, the unhealthy after the healthy.
 
-    The unhealthy stay as a last resort: the last way is never taken away in silence. `pinned` names the one
-    provider the caller accepts. Raises `Refusal` (NO_ROUTE) with the reason.
+    One that speaks `surface` is spoken to as the caller speaks, and comes before those to whom the request must be
+    translated: they are spoken to in the first dialect of `translatable` that they speak. One that is declared not
+    to offer all of `needs`, or to write fewer tokens than the caller's `output_cap`, is left out. The unhealthy stay
+    as a last resort: the last way is never taken away in silence. `pinned` names the one provider the caller accepts.
+
+    Raises `Refusal` (NO_ROUTE, UNSUPPORTED_CAPABILITY) with the reason.
     """
-    healthy: list[PlannedAttempt] = []
-    unhealthy: list[PlannedAttempt] = []
+    ranked: list[tuple[bool, bool, PlannedAttempt]] = []
     explanation: list[str] = []
-    pin_found = False
+    unable: list[Candidate] = []
     for candidate in candidates:
-        where = f"{candidate.provider}/{candidate.upstream_model}"
+        spoken = surface if surface in candidate.surfaces else _first_spoken(translatable, candidate)
         if pinned is not None and candidate.provider != pinned:
-            explanation.append(f"{where}: left out, another provider is pinned")
-            continue
-        pin_found = True
-        if surface not in candidate.surfaces:
-            explanation.append(f"{where}: left out, does not speak {surface}")
-            continue
-        attempt = PlannedAttempt(provider=candidate.provider, upstream_model=candidate.upstream_model)
-        (healthy if candidate.healthy else unhealthy).append(attempt)
-        explanation.append(f"{where}: {'in order' if candidate.healthy else 'last, unhealthy'}")
-    attempts = (*healthy, *unhealthy)
+            standing = f"{LEFT_OUT}, another provider is pinned"
+        elif spoken is None:
+            standing = f"{LEFT_OUT}, does not speak {surface}"
+        elif shortcomings := _shortcomings(candidate, needs, output_cap):
+            standing = f"{LEFT_OUT}, {shortcomings}"
+            unable.append(candidate)
+        else:
+            attempt = PlannedAttempt(
+                provider=candidate.provider, upstream_model=candidate.upstream_model, surface=spoken
+            )
+            ranked.append((not candidate.healthy, spoken != surface, attempt))
+            standing = IN_ORDER if candidate.healthy else LAST
+            standing += f"{TRANSLATED}{spoken}" if spoken != surface else ""
+        explanation.append(f"{_place(candidate)}: {standing}")
+    attempts = tuple(attempt for _, _, attempt in sorted(ranked, key=lambda rank: rank[:2]))
     if attempts:
         return Plan(model=model, attempts=attempts, explanation=tuple(explanation), seed=seed)
+    if unable:
+        raise _unsupported(unable, needs, output_cap)
     if not candidates:
         raise Refusal(Code.NO_ROUTE, "no provider serves this model", param="model")
-    if not pin_found:
+    if pinned is not None and all(candidate.provider != pinned for candidate in candidates):
         raise Refusal(Code.NO_ROUTE, "the pinned provider does not serve this model", param="x-provider")
     raise Refusal(Code.NO_ROUTE, f"no provider of this model speaks {surface}", param="model")
+
+
+def offered(candidates: Sequence[Candidate]) -> frozenset[Capability] | None:
+    """What some candidate is declared to offer; None when one of them declares nothing and so may be asked anything."""
+    every: frozenset[Capability] = frozenset()
+    for candidate in candidates:
+        if candidate.offers is None:
+            return None
+        every |= candidate.offers
+    return every
+
+
+def _place(candidate: Candidate) -> str:
+    return f"{candidate.provider}/{candidate.upstream_model}"
+
+
+def _first_spoken(translatable: Sequence[Surface], candidate: Candidate) -> Surface | None:
+    return next((surface for surface in translatable if surface in candidate.surfaces), None)
+
+
+def _lacks(candidate: Candidate, needs: frozenset[Capability]) -> frozenset[Capability]:
+    return frozenset() if candidate.offers is None else needs - candidate.offers
+
+
+def _shortcomings(candidate: Candidate, needs: frozenset[Capability], output_cap: int | None) -> str:
+    """Why this candidate cannot do what is asked; empty when nothing says so."""
+    found = []
+    if lacks := _lacks(candidate, needs):
+        found.append(f"lacks {_listed(lacks)}")
+    if candidate.max_output is not None and output_cap is not None and output_cap > candidate.max_output:
+        found.append(f"writes {candidate.max_output} tokens at most")
+    return " and ".join(found)
+
+
+def _listed(capabilities: Iterable[Capability]) -> str:
+    return ", ".join(sorted(capabilities))
+
+
+def _unsupported(unable: Sequence[Candidate], needs: frozenset[Capability], output_cap: int | None) -> Refusal:
+    """The refusal of a request that every place which could be spoken to falls short of."""
+    nowhere = needs.intersection(*(_lacks(candidate, needs) for candidate in unable))
+    if nowhere:
+        reason = f"no route of this model offers {_listed(nowhere)}"
+    elif not any(_lacks(candidate, needs) for candidate in unable):
+        most = max(candidate.max_output or 0 for candidate in unable)
+        reason = f"no route of this model writes {output_cap} tokens: at most {most}"
+    else:
+        each = (f"{_place(candidate)} {_shortcomings(candidate, needs, output_cap)}" for candidate in unable)
+        reason = f"no single route of this model offers all that is needed: {'; '.join(each)}"
+    return Refusal(Code.UNSUPPORTED_CAPABILITY, reason, param="model")
 
 
 def may_retry(code: Code, *, first_byte: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from securellm.core.capabilities import Capability
 from securellm.core.clock import Clock
 from securellm.core.errors import Code
 from securellm.core.randomness import Randomness
@@ -25,10 +26,22 @@ class Router:
         *,
         candidates: Sequence[Candidate],
         pinned: str | None = None,
+        needs: frozenset[Capability] = frozenset(),
+        output_cap: int | None = None,
+        translatable: Sequence[Surface] = (),
         seed: int = 0,
     ) -> Plan:
-        """Raises `Refusal` (NO_ROUTE). Each plan adds to the shared retry budget."""
-        planned = rules.plan(model, surface, candidates=candidates, pinned=pinned, seed=seed)
+        """As `rules.plan`. Each plan adds to the shared retry budget."""
+        planned = rules.plan(
+            model,
+            surface,
+            candidates=candidates,
+            pinned=pinned,
+            needs=needs,
+            output_cap=output_cap,
+            translatable=translatable,
+            seed=seed,
+        )
         self.retries.note_request()
         return planned
 

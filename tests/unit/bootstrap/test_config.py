@@ -36,6 +36,7 @@ class Kind(NamedTuple):
     credential_required: bool = True
     demo_only: bool = False
     default_rate: object | None = 60
+    surfaces: Mapping[Surface, str] = {Surface.CHAT: "/chat/completions", Surface.RESPONSES: "/responses"}
 
 
 TABLE: Mapping[str, Kind] = {
@@ -218,6 +219,21 @@ models = ["mm", "*"]
             "no [[providers]] has this id",
             "openai",
         ),
+        (
+            'name = "gpt-4o-mini"',
+            'name = "gpt-4o-mini"\ncapabilities = ["tools", "visions"]',
+            "models[0].capabilities[1]",
+            "not one of the known words",
+            "vision",
+        ),
+        (
+            'route = [{ provider = "openai", model = "gpt-4o-mini" }]',
+            'route = [{ provider = "openai", model = "gpt-4o-mini", capabilities = ["json_shema"] }]',
+            "models[0].route[0].capabilities[0]",
+            "not one of the known words",
+            "json_schema",
+        ),
+        ('name = "gpt-4o-mini"', 'name = "gpt-4o-mini"\nmax_output = 0', "models[0].max_output", "least value", None),
         ('tenant = "acme"', 'tenant = "acne"', "keys[0].tenant", "no [[tenants]] has this id", "acme"),
         ('models = ["gpt-4o-mini"]', 'models = ["gpt-4o"]', "keys[0].models[0]", "no [[models]]", "gpt-4o-mini"),
         ('id = "acme"', 'id = "acme"\nmodels = ["gpt4o-mini"]', "tenants[0].models[0]", "no [[models]]", "gpt-4o-mini"),
@@ -653,3 +669,42 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return cert_file, key_file
+
+
+@pytest.mark.requirement("RT-5")
+def test_a_name_that_reads_as_a_pin_its_routes_do_not_keep_is_warned_about(tmp_path: Path) -> None:
+    second = '[[providers]]\nid = "other"\nkind = "openai"\ncredential = "env:OPENAI_API_KEY"\n'
+
+    def model(name: str, *providers: str) -> str:
+        routes = ", ".join(f'{{ provider = "{provider}", model = "x" }}' for provider in providers)
+        price = '{ input_per_million = "0 USD", output_per_million = "0 USD" }'
+        return f'[[models]]\nname = "{name}"\nroute = [{routes}]\nprice = {price}\n'
+
+    for name, providers in (("openai/x", ["openai"]), ("nobody/x", ["other"]), ("openai", ["other"])):
+        assert loaded(tmp_path, SAMPLE + second + model(name, *providers)).warnings == ()
+    for providers in (["other"], ["openai", "other"]):
+        warning = only(loaded(tmp_path, SAMPLE + second + model("openai/x", *providers)).warnings)
+        assert (warning.key, warning.reason) == (
+            "models[1].name",
+            'reads as a pin to provider "openai", yet a route leads to "other"',
+        )
+
+
+@pytest.mark.requirement("PR-6")
+def test_a_route_speaks_only_what_its_provider_speaks(tmp_path: Path) -> None:
+    row = 'route = [{ provider = "openai", model = "gpt-4o-mini" }]'
+    text, line = changed(row, row.replace(" }", ', surfaces = ["responses", "messages"] }'))
+    problem = only(problems(tmp_path, text))
+    assert (problem.line, problem.key) == (line, "models[0].route[0].surfaces")
+    assert problem.reason == '"openai" does not speak "messages"'
+    text, _ = changed(row, row.replace(" }", ', surfaces = ["responses"] }'))
+    assert loaded(tmp_path, text).warnings == ()
+
+
+def test_a_capability_that_is_of_no_use_alone_is_warned_about(tmp_path: Path) -> None:
+    text, line = changed('name = "gpt-4o-mini"', 'name = "gpt-4o-mini"\ncapabilities = ["parallel_tools"]')
+    warning = only(loaded(tmp_path, text).warnings)
+    assert (warning.line, warning.key) == (line + 1, "models[0].capabilities")
+    assert warning.reason == '"parallel_tools" is of no use without "tools"'
+    text, _ = changed('name = "gpt-4o-mini"', 'name = "gpt-4o-mini"\ncapabilities = ["strict_tools", "tools"]')
+    assert loaded(tmp_path, text).warnings == ()

@@ -1,12 +1,14 @@
 """Where to: ordered plans that explain themselves, and retries that cannot make things worse."""
 
 import asyncio
+from typing import TypedDict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.clocks import ManualClock
 
+from securellm.core.capabilities import Capability
 from securellm.core.errors import Code, Family, Refusal
 from securellm.core.surfaces import Surface
 from securellm.routing import (
@@ -34,7 +36,16 @@ def candidate(provider: str, *surfaces: Surface, healthy: bool = True) -> Candid
 
 
 def attempt(provider: str) -> PlannedAttempt:
-    return PlannedAttempt(provider=provider, upstream_model=f"{provider}-model")
+    return PlannedAttempt(provider=provider, upstream_model=f"{provider}-model", surface=Surface.CHAT)
+
+
+class Asking(TypedDict):
+    candidates: list[Candidate]
+    pinned: str
+    needs: frozenset[Capability]
+    output_cap: int
+    translatable: list[Surface]
+    seed: int
 
 
 class Halves:
@@ -156,6 +167,26 @@ def test_the_router_stops_retrying_when_the_shared_budget_is_empty() -> None:
 
     # 30 saved, and one in five of what came after: the saved ones were topped up while they lasted.
     assert asyncio.run(tell()) <= 30 + 100 // 5
+
+
+def test_the_router_plans_as_the_rules_do() -> None:
+    candidates = [
+        candidate("a", Surface.MESSAGES),
+        Candidate(provider="a", upstream_model="a-bare", surfaces=frozenset({Surface.CHAT}), offers=frozenset()),
+        candidate("b"),
+        Candidate(provider="a", upstream_model="a-small", surfaces=frozenset({Surface.MESSAGES}), max_output=5),
+    ]
+    asked = Asking(
+        candidates=candidates,
+        pinned="a",
+        needs=frozenset({Capability.TOOLS}),
+        output_cap=6,
+        translatable=[Surface.MESSAGES],
+        seed=3,
+    )
+    made = asyncio.run(Router(ManualClock(), Halves()).plan("gpt", Surface.CHAT, **asked))
+    assert made == plan("gpt", Surface.CHAT, **asked)
+    assert [(one.upstream_model, one.surface) for one in made.attempts] == [("a-model", Surface.MESSAGES)]
 
 
 def test_a_failure_that_is_not_followed_up_costs_no_budget() -> None:
