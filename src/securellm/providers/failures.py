@@ -46,10 +46,25 @@ _BY_NAME = {
     "not_found_error": Code.BAD_REQUEST,
     "invalid_prompt": Code.BAD_REQUEST,
     "model_not_found": Code.BAD_REQUEST,
+    "unauthenticated": Code.AUTH_ERROR,
+    "api_key_invalid": Code.AUTH_ERROR,
+    "api_key_expired": Code.AUTH_ERROR,
+    "api_key_service_blocked": Code.AUTH_ERROR,
+    "api_key_ip_address_blocked": Code.AUTH_ERROR,
+    "service_disabled": Code.AUTH_ERROR,
+    "billing_disabled": Code.PROVIDER_QUOTA,
+    "resource_exhausted": Code.PROVIDER_RATE_LIMITED,
+    "unavailable": Code.PROVIDER_OVERLOADED,
+    "deadline_exceeded": Code.TIMEOUT,
+    "internal": Code.PROVIDER_ERROR,
+    "invalid_argument": Code.BAD_REQUEST,
+    "failed_precondition": Code.BAD_REQUEST,
+    "out_of_range": Code.BAD_REQUEST,
+    "not_found": Code.BAD_REQUEST,
 }
 """Providers' own codes and types, lower case, that say more than the status (or stand where there is none)."""
 
-_MORE_THAN_STATUS = frozenset({Code.PROVIDER_QUOTA, Code.CONTEXT_TOO_LONG, Code.CONTENT_FILTERED})
+_MORE_THAN_STATUS = frozenset({Code.PROVIDER_QUOTA, Code.CONTEXT_TOO_LONG, Code.CONTENT_FILTERED, Code.AUTH_ERROR})
 """What a 4xx may turn out to be by its name; the rest is told by the status."""
 
 _BY_STATUS = {
@@ -64,10 +79,17 @@ _BY_STATUS = {
     529: Code.PROVIDER_OVERLOADED,
 }
 
-_TOO_LONG = ("prompt is too long", "maximum context length", "exceed context limit", "context window")
+_TOO_LONG = (
+    "prompt is too long",
+    "maximum context length",
+    "exceed context limit",
+    "context window",
+    "exceeds the maximum number of tokens",
+    "exceeds the context length",
+)
 """How providers without a code of their own for it begin to say so."""
 
-_OUT_OF_CREDIT = ("credit balance is too low",)
+_OUT_OF_CREDIT = ("credit balance is too low", "credits are depleted")
 
 _REASONS = {
     Code.AUTH_ERROR: "the provider refused its credential",
@@ -92,6 +114,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None = None
     message: str = ""
     param: str | None = None
+    retry_after: float | None = None
 
 
 def failure(
@@ -119,6 +142,7 @@ def failure(
             provider_status=status,
         )
     said = said if said is not None else Envelope()
+    wait = retry_after(headers, now_us=now_us)
     code = _code(said, status)
     reason = _REASONS[code]
     if redact is not None and said.message and code in _MESSAGE_MAY_BE_SHOWN:
@@ -129,7 +153,7 @@ def failure(
         provider_code=said.code or said.kind,
         provider_status=status,
         param=said.param if code in _MESSAGE_MAY_BE_SHOWN else None,
-        retry_after=retry_after(headers, now_us=now_us),
+        retry_after=said.retry_after if wait is None else wait,
     )
 
 
@@ -138,7 +162,10 @@ def told(error: Value) -> UpstreamFailure:
     said = _envelope_of(error)
     code = _code(said, None)
     return UpstreamFailure(
-        code, f"{_REASONS[code]}, after it had begun to answer", provider_code=said.code or said.kind
+        code,
+        f"{_REASONS[code]}, after it had begun to answer",
+        provider_code=said.code or said.kind,
+        retry_after=said.retry_after,
     )
 
 
@@ -148,6 +175,8 @@ def envelope(body: bytes) -> Envelope | None:
         root = Document(body).root
     except Refusal:
         return None
+    if isinstance(root, list) and len(root) == 1:
+        root = root[0]  # As some servers answer where a list of events was due.
     if not isinstance(root, dict):
         return None
     error = root.get("error")
@@ -189,12 +218,13 @@ def _code(said: Envelope, status: int | None) -> Code:
 def _named(said: Envelope) -> Code | None:
     codes = [_BY_NAME[name.lower()] for name in (said.code, said.kind) if name is not None and name.lower() in _BY_NAME]
     named = codes[0] if codes else None
-    if named in {None, Code.BAD_REQUEST}:
-        message = said.message[:_LONGEST_MESSAGE].lower()
-        if any(words in message for words in _TOO_LONG):
-            return Code.CONTEXT_TOO_LONG
-        if any(words in message for words in _OUT_OF_CREDIT):
-            return Code.PROVIDER_QUOTA
+    message = said.message[:_LONGEST_MESSAGE].lower()
+    if named in {None, Code.BAD_REQUEST} and any(words in message for words in _TOO_LONG):
+        return Code.CONTEXT_TOO_LONG
+    if named in {None, Code.BAD_REQUEST, Code.PROVIDER_RATE_LIMITED} and any(
+        words in message for words in _OUT_OF_CREDIT
+    ):
+        return Code.PROVIDER_QUOTA
     return named
 
 
@@ -202,12 +232,30 @@ def _envelope_of(error: Value) -> Envelope:
     if not isinstance(error, dict):
         return Envelope(message=error if isinstance(error, str) else "")
     message = next((error[name] for name in ("message", "error", "detail") if isinstance(error.get(name), str)), "")
+    details = _details(error.get("details"))
     return Envelope(
-        code=_name(error.get("code")),
-        kind=_name(error.get("type")),
+        code=_name(error.get("code")) or _name(details.get("ErrorInfo", {}).get("reason")),
+        kind=_name(error.get("type")) or _name(error.get("status")),
         message=str(message),
         param=_name(error.get("param")),
+        retry_after=_delay(details.get("RetryInfo", {}).get("retryDelay")),
     )
+
+
+def _details(given: Value) -> dict[str, dict[str, Value]]:
+    """The details of a google.rpc error, by the name of their type."""
+    found: dict[str, dict[str, Value]] = {}
+    for detail in given if isinstance(given, list) else ():
+        kind = detail.get("@type") if isinstance(detail, dict) else None
+        if isinstance(detail, dict) and isinstance(kind, str):
+            found.setdefault(kind.rpartition("google.rpc.")[2], detail)
+    return found
+
+
+def _delay(written: Value) -> float | None:
+    """A duration as proto JSON writes it: `19.5s`."""
+    seconds = _number(written.removesuffix("s")) if isinstance(written, str) else None
+    return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
 def _name(value: Value) -> str | None:

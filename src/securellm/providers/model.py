@@ -1,6 +1,6 @@
 """The nouns of talking to upstreams: a kind of provider, what a reply says, what one event of a stream says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -8,7 +8,8 @@ import msgspec
 
 from securellm.core.document import Document, Patch, Value
 from securellm.core.errors import UpstreamFailure
-from securellm.core.messages import Kind, Leaf, Path
+from securellm.core.kept import Kept
+from securellm.core.messages import Attachment, Kind, Leaf, Path
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 
@@ -29,13 +30,18 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     """The name used in the configuration."""
     default_base_url: str | None
     """None: the configuration must give one."""
-    auth: Literal["bearer", "x-api-key", "none"]
+    auth: Literal["bearer", "x-api-key", "x-goog-api-key", "none"]
     credential_required: bool
     demo_only: bool = False
     """Answers from inside the process; refused outside demo and tests."""
     default_rate: Rate
     surfaces: Mapping[Surface, str]
-    """The path of each surface, below the base address."""
+    """The path of each surface below the base address, `{model}` standing for the model's name there.
+
+    One that begins with `../` leaves the base address's last segment out.
+    """
+    stream_paths: Mapping[Surface, str] = msgspec.field(default_factory=dict)
+    """Where streams are asked for, of the surfaces that say so by another path. A query is part of it."""
     cap_fields: Mapping[Surface, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The members by which this kind bounds its output. The first is the one we write."""
     extra_headers: Mapping[str, str] = NOTHING
@@ -130,12 +136,14 @@ class ReplyFacts(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: tuple[Mirror, ...] = ()
     server_tool_uses: tuple[tuple[str, int], ...] = ()
     """How often the provider ran its own tools, by name."""
+    kept: tuple[Kept, ...] = ()
+    """What the provider keeps from now on, by the ids that the reply gives out."""
     service_tier: str | None = None
     failure: UpstreamFailure | None = None
     """Set when the body is an error, or is not a reply of this dialect, whatever its HTTP status said."""
 
 
-class SseEvent(msgspec.Struct, frozen=True, kw_only=True):
+class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a stream and the exact bytes that carried it."""
 
     raw: bytes
@@ -171,6 +179,11 @@ class StreamReader(Protocol):
     def server_tool_uses(self) -> tuple[tuple[str, int], ...]: ...
 
     @property
+    def kept(self) -> tuple[Kept, ...]:
+        """What the provider keeps from now on, by the ids that the events so far gave out."""
+        ...
+
+    @property
     def service_tier(self) -> str | None: ...
 
     @property
@@ -178,7 +191,7 @@ class StreamReader(Protocol):
         """Whether the dialect's last event was read."""
         ...
 
-    def read(self, event: SseEvent) -> EventView:
+    def read(self, event: StreamEvent) -> EventView:
         """What `event` says. Never raises: whatever is wrong is the view's `failure`, after which all fails."""
         ...
 
@@ -202,10 +215,46 @@ class Prepare(Protocol):
     ) -> tuple[str, ...]: ...
 
 
+class Encode(Protocol):
+    """Writes a request whose fields are the members of a JSON object as its dialect wants it."""
+
+    def __call__(self, fields: bytes, attachments: Sequence[Attachment]) -> tuple[bytes, str]:
+        """The body and its content type."""
+        ...
+
+
 class OpenStream(Protocol):
     """Begins the reading of a stream."""
 
     def __call__(self, *, injected_usage: bool = False, choices: int = 1) -> StreamReader: ...
+
+
+class EventParser(Protocol):
+    """Cuts a stream into events, however it is split on its way, without losing a byte."""
+
+    @property
+    def pending(self) -> bytes:
+        """What has arrived of an event that is not complete."""
+        ...
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes. Raises UpstreamFailure(REPLY_TOO_LARGE) for one that is too long."""
+        ...
+
+    def end(self) -> list[StreamEvent]:
+        """The events that the end of the stream completes."""
+        ...
+
+
+class Framing(msgspec.Struct, frozen=True, kw_only=True):
+    """How events stand in a stream."""
+
+    content_type: str
+    parser: Callable[[], EventParser]
+    rewrite: Callable[[StreamEvent, bytes], bytes]
+    """The event's bytes with other data in place of its own."""
+    without_notes: Callable[[StreamEvent], bytes]
+    """The event's bytes without what is neither data nor the event's name."""
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,3 +265,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     read_reply: Callable[[Document], ReplyFacts]
     open_stream: OpenStream | None
     """None: the surface does not stream."""
+    framing: Framing | None = None
+    """How its streams are framed; None exactly where it does not stream."""
+    encode: Encode | None = None
+    """How a request is written that is not JSON."""
+    read_media: Callable[[Document, bytes, str], ReplyFacts] | None = None
+    """What a reply says that is not JSON: given the request, the reply and its content type. None: it is JSON."""

@@ -7,6 +7,26 @@ _CHAT = {Surface.CHAT: "/chat/completions"}
 _RESPONSES = {Surface.RESPONSES: "/responses"}
 _MESSAGES = {Surface.MESSAGES: "/messages"}
 _EMBEDDINGS = {Surface.EMBEDDINGS: "/embeddings"}
+_MEDIA = {
+    Surface.MODERATIONS: "/moderations",
+    Surface.IMAGES: "/images/generations",
+    Surface.IMAGE_EDITS: "/images/edits",
+    Surface.SPEECH: "/audio/speech",
+    Surface.TRANSCRIPTIONS: "/audio/transcriptions",
+    Surface.AUDIO_TRANSLATIONS: "/audio/translations",
+}
+_OLLAMA = {
+    Surface.OLLAMA_CHAT: "../api/chat",
+    Surface.OLLAMA_GENERATE: "../api/generate",
+    Surface.OLLAMA_EMBED: "../api/embed",
+}
+_CONTENT_CAPS = (
+    "generationConfig.maxOutputTokens",
+    "generation_config.max_output_tokens",
+    "generationConfig.max_output_tokens",
+    "generation_config.maxOutputTokens",
+)
+"""Its JSON takes either spelling of every name."""
 _UNBOUND = Rate(requests_per_minute=10_000, burst=1_000)
 
 _ROWS = (
@@ -16,7 +36,7 @@ _ROWS = (
         auth="bearer",
         credential_required=True,
         default_rate=Rate(requests_per_minute=3_500, burst=100),
-        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS, **_MEDIA},
         cap_fields={
             Surface.CHAT: ("max_completion_tokens", "max_tokens"),
             Surface.RESPONSES: ("max_output_tokens",),
@@ -29,11 +49,26 @@ _ROWS = (
         auth="x-api-key",
         credential_required=True,
         default_rate=Rate(requests_per_minute=50, burst=5),
-        surfaces=_MESSAGES,
+        surfaces={**_MESSAGES, Surface.MESSAGE_TOKENS: "/messages/count_tokens"},
         cap_fields={Surface.MESSAGES: ("max_tokens",)},
         extra_headers={"anthropic-version": "2023-06-01"},
         forwarded_headers=frozenset({"anthropic-version", "anthropic-beta"}),
         forwarded_query=frozenset({"beta"}),
+    ),
+    ProviderKind(
+        kind="gemini",
+        default_base_url="https://generativelanguage.googleapis.com/v1beta",
+        auth="x-goog-api-key",
+        credential_required=True,
+        default_rate=Rate(requests_per_minute=150, burst=20),
+        surfaces={
+            Surface.GENERATE_CONTENT: "/models/{model}:generateContent",
+            Surface.CONTENT_TOKENS: "/models/{model}:countTokens",
+            Surface.EMBED_CONTENT: "/models/{model}:embedContent",
+            Surface.BATCH_EMBED_CONTENTS: "/models/{model}:batchEmbedContents",
+        },
+        stream_paths={Surface.GENERATE_CONTENT: "/models/{model}:streamGenerateContent?alt=sse"},
+        cap_fields={Surface.GENERATE_CONTENT: _CONTENT_CAPS},
     ),
     ProviderKind(
         kind="xai",
@@ -62,8 +97,13 @@ _ROWS = (
         auth="bearer",
         credential_required=False,
         default_rate=_UNBOUND,
-        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
-        cap_fields={Surface.CHAT: ("max_tokens",), Surface.RESPONSES: ("max_output_tokens",)},
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS, **_OLLAMA},
+        cap_fields={
+            Surface.CHAT: ("max_tokens",),
+            Surface.RESPONSES: ("max_output_tokens",),
+            Surface.OLLAMA_CHAT: ("options.num_predict",),
+            Surface.OLLAMA_GENERATE: ("options.num_predict",),
+        },
     ),
     ProviderKind(
         kind="openai-compatible",
@@ -71,7 +111,7 @@ _ROWS = (
         auth="bearer",
         credential_required=False,
         default_rate=_UNBOUND,
-        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS},
+        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS, **_MEDIA, Surface.RERANK: "/rerank"},
         cap_fields={Surface.CHAT: ("max_tokens",), Surface.RESPONSES: ("max_output_tokens",)},
     ),
     ProviderKind(

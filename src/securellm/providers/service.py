@@ -1,13 +1,14 @@
 """Calls to providers: our headers and credential on, the caller's off, errors in our own words."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault, UpstreamFailure
 from securellm.core.surfaces import Surface
+from securellm.providers.dialects import DIALECTS
 from securellm.providers.failures import envelope, failure, told
 from securellm.providers.model import ProviderKind
 from securellm.providers.ports import Sender, UpstreamReply
@@ -15,7 +16,9 @@ from securellm.secrets import SecretValue
 from securellm.transport import Headers, OutboundRequest, Target, Timeouts
 
 _LONGEST_ERROR = 64 * 1024
-_NEVER_FORWARDED = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
+_NEVER_FORWARDED = frozenset(
+    {"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
+)
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,8 @@ class Providers:
         surface: Surface,
         body: bytes,
         *,
+        content_type: str = "application/json",
+        model: str = "",
         client_headers: Mapping[str, str],
         request_id: str,
         traceparent: str,
@@ -84,6 +89,8 @@ class Providers:
             provider,
             surface,
             body,
+            content_type=content_type,
+            model=model,
             client_headers=client_headers,
             request_id=request_id,
             traceparent=traceparent,
@@ -92,7 +99,7 @@ class Providers:
         )
         reply = await provider.sender.send(request, timeouts=timeouts if timeouts is not None else provider.timeouts)
         try:
-            wrong = await self._wrong(provider, reply, stream=stream)
+            wrong = await self._wrong(provider, surface, reply, stream=stream)
         except BaseException:
             await reply.aclose()
             raise
@@ -101,18 +108,22 @@ class Providers:
             raise wrong
         return reply
 
-    async def _wrong(self, provider: Provider, reply: UpstreamReply, *, stream: bool) -> UpstreamFailure | None:
+    async def _wrong(
+        self, provider: Provider, surface: Surface, reply: UpstreamReply, *, stream: bool
+    ) -> UpstreamFailure | None:
         headers = readable(reply.headers)
         if reply.status != 200:
             body = await _error_body(reply)
             return failure(provider.kind, reply.status, headers, body, now_us=self._clock.now_us(), redact=self._redact)
         if headers.get("content-encoding", "identity") != "identity":
             return UpstreamFailure(Code.BAD_REPLY, "the provider compressed its reply, unasked", provider_status=200)
-        due = "text/event-stream" if stream else "application/json"
+        due = _accepted(surface, stream=stream)
         kind = headers.get("content-type", due).partition(";")[0].strip().lower()
-        if kind == due or (not stream and kind.endswith("+json")):
+        streamed = stream and DIALECTS[surface].framing is not None
+        media = DIALECTS[surface].read_media is not None and not streamed and not kind.startswith("text/html")
+        if media or kind == due or (not streamed and kind.endswith("+json")):
             return None
-        if stream and envelope(body := await _error_body(reply)) is not None:
+        if streamed and envelope(body := await _error_body(reply)) is not None:
             return _told(body)
         return UpstreamFailure(
             Code.BAD_REPLY, f"the provider answered with something else than {due}", provider_status=200
@@ -124,17 +135,25 @@ def build_request(
     surface: Surface,
     body: bytes,
     *,
+    content_type: str = "application/json",
+    model: str = "",
     client_headers: Mapping[str, str],
     request_id: str,
     traceparent: str,
     query: str = "",
     stream: bool = False,
 ) -> OutboundRequest:
-    """The request as it leaves. `client_headers` have lower-case names; only what the kind lists travels on."""
+    """The request as it leaves. `client_headers` have lower-case names; only what the kind lists travels on.
+
+    `model` is the upstream's name for the model, for surfaces that have it in their path.
+    """
     kind = provider.kind
-    path = kind.surfaces.get(surface)
-    if path is None:
+    if surface not in kind.surfaces:
         raise Fault(Code.INTERNAL, f"the plan sends {surface} to provider {provider.id}, which does not serve it")
+    template = kind.surfaces[surface]
+    if stream:
+        template = kind.stream_paths.get(surface, template)
+    path, _, own_query = template.replace("{model}", quote(model, safe="/")).partition("?")
     headers = {
         **kind.extra_headers,
         **{
@@ -142,18 +161,33 @@ def build_request(
             for name, value in client_headers.items()
             if name in kind.forwarded_headers and name not in _NEVER_FORWARDED
         },
-        "content-type": "application/json",
-        "accept": "text/event-stream" if stream else "application/json",
+        "content-type": content_type,
+        "accept": _accepted(surface, stream=stream),
         "x-client-request-id": request_id,
         "traceparent": traceparent,
     }
     kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] in kind.forwarded_query]
+    asked = "&".join(part for part in (own_query, urlencode(kept)) if part)
     return OutboundRequest(
         method="POST",
-        path=provider.base.path + path + (f"?{urlencode(kept)}" if kept else ""),
+        path=_below(provider.base.path, path) + (f"?{asked}" if asked else ""),
         headers=(*((name.encode("ascii"), _header(value)) for name, value in headers.items()), *_auth(provider)),
         body=body,
     )
+
+
+def _accepted(surface: Surface, *, stream: bool) -> str:
+    dialect = DIALECTS[surface]
+    if stream and dialect.framing is not None:
+        return dialect.framing.content_type
+    return "application/json" if dialect.read_media is None else "*/*"
+
+
+def _below(base: str, path: str) -> str:
+    """`path` below the base address, or with `../` below the base address without its last segment."""
+    if path.startswith("../"):
+        return base.rpartition("/")[0] + path[2:]
+    return base + path
 
 
 def readable(headers: Headers) -> dict[str, str]:
@@ -173,8 +207,8 @@ def _told(body: bytes) -> UpstreamFailure:
 def _auth(provider: Provider) -> Headers:
     if provider.credential is None or provider.kind.auth == "none":
         return ()
-    if provider.kind.auth == "x-api-key":
-        return ((b"x-api-key", _credential(provider.id, provider.credential)),)
+    if provider.kind.auth != "bearer":
+        return ((provider.kind.auth.encode("ascii"), _credential(provider.id, provider.credential)),)
     return ((b"authorization", b"Bearer " + _credential(provider.id, provider.credential)),)
 
 

@@ -1,7 +1,7 @@
 """Server-sent events taken apart without losing a byte (WHATWG HTML, section 9.2)."""
 
 from securellm.core.errors import Code, UpstreamFailure
-from securellm.providers.model import SseEvent
+from securellm.providers.model import Framing, StreamEvent
 
 MAX_EVENT = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -29,7 +29,7 @@ class SseParser:
         """What has arrived of an event that is not complete."""
         return bytes(self._buffer)
 
-    def feed(self, data: bytes) -> list[SseEvent]:
+    def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes.
 
         Raises UpstreamFailure(REPLY_TOO_LARGE) when the event being read is longer than the limit: after a call
@@ -43,22 +43,22 @@ class SseParser:
             raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
         return events
 
-    def end(self) -> list[SseEvent]:
+    def end(self) -> list[StreamEvent]:
         """The event that the end of the stream completes: one whose blank line is a lone carriage return.
 
         An event without its blank line is not one; it stays in `pending`.
         """
         return self._cut(at_end=True)
 
-    def _cut(self, *, at_end: bool) -> list[SseEvent]:
-        events: list[SseEvent] = []
+    def _cut(self, *, at_end: bool) -> list[StreamEvent]:
+        events: list[StreamEvent] = []
         buffer = self._buffer
         if not self._begun:
             if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
                 return events
             self._begun = True
             if buffer.startswith(_BOM):
-                events.append(SseEvent(raw=_BOM, data=b""))
+                events.append(StreamEvent(raw=_BOM, data=b""))
                 del buffer[: len(_BOM)]
         taken = 0
         while True:
@@ -88,7 +88,7 @@ class SseParser:
         return events
 
 
-def rewrite(event: SseEvent, data: bytes) -> bytes:
+def rewrite(event: StreamEvent, data: bytes) -> bytes:
     """The event's bytes with `data` in place of its data, every other line as it was."""
     if b"\r" in data:
         raise ValueError("a carriage return would end the line")
@@ -107,14 +107,18 @@ def rewrite(event: SseEvent, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def without_notes(event: SseEvent) -> bytes:
+def without_notes(event: StreamEvent) -> bytes:
     """The event's bytes without the lines that are neither data nor event name."""
     return b"".join(
         line + ending for line, ending in _lines_of(event.raw) if not line or _field(line)[0] in {b"data", b"event"}
     )
 
 
-def _event(raw: bytes, lines: list[bytes]) -> SseEvent:
+EVENTS = Framing(content_type="text/event-stream", parser=SseParser, rewrite=rewrite, without_notes=without_notes)
+"""Server-sent events."""
+
+
+def _event(raw: bytes, lines: list[bytes]) -> StreamEvent:
     data: list[bytes] = []
     name: str | None = None
     notes: list[str] = []
@@ -126,7 +130,7 @@ def _event(raw: bytes, lines: list[bytes]) -> SseEvent:
             name = line[len(prefix) :].decode("utf-8", "replace")
         else:
             notes.append(line.decode("utf-8", "replace"))
-    return SseEvent(raw=raw, data=b"\n".join(data), event=name or None, notes="\n".join(notes))
+    return StreamEvent(raw=raw, data=b"\n".join(data), event=name or None, notes="\n".join(notes))
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

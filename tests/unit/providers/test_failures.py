@@ -28,6 +28,18 @@ def said(message: str = "m", **error: Any) -> dict[str, Any]:
     return {"error": {"message": message, **error}}
 
 
+def google(status: int, name: str, reason: str = "", *, message: str = "m", delay: str = "") -> dict[str, Any]:
+    """An error as google.rpc writes it."""
+    details: list[dict[str, Any]] = [{"@type": "type.googleapis.com/google.rpc.Help", "links": []}]
+    if reason:
+        details.append(
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+        )
+    if delay:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+    return {"error": {"code": status, "message": message, "status": name, "details": details}}
+
+
 HTML = b"<html><body>502 Bad Gateway</body></html>"
 TABLE: list[tuple[str, int, dict[str, Any] | bytes, Code, str | None]] = [
     ("openai", 401, said(type="invalid_request_error", code="invalid_api_key"), Code.AUTH_ERROR, "invalid_api_key"),
@@ -125,6 +137,42 @@ TABLE: list[tuple[str, int, dict[str, Any] | bytes, Code, str | None]] = [
         None,
     ),
     ("ollama", 404, {"error": "model 'x' not found"}, Code.BAD_REQUEST, None),
+    ("ollama", 503, {"error": "server busy, please try again"}, Code.PROVIDER_OVERLOADED, None),
+    ("ollama", 400, {"error": "the input length exceeds the context length"}, Code.CONTEXT_TOO_LONG, None),
+    ("gemini", 400, google(400, "INVALID_ARGUMENT"), Code.BAD_REQUEST, "INVALID_ARGUMENT"),
+    ("gemini", 400, google(400, "INVALID_ARGUMENT", "API_KEY_INVALID"), Code.AUTH_ERROR, "API_KEY_INVALID"),
+    (
+        "gemini",
+        400,
+        google(
+            400,
+            "INVALID_ARGUMENT",
+            message="The input token count (9) exceeds the maximum number of tokens allowed (8).",
+        ),
+        Code.CONTEXT_TOO_LONG,
+        "INVALID_ARGUMENT",
+    ),
+    ("gemini", 403, google(403, "PERMISSION_DENIED"), Code.AUTH_ERROR, "PERMISSION_DENIED"),
+    ("gemini", 403, google(403, "PERMISSION_DENIED", "BILLING_DISABLED"), Code.PROVIDER_QUOTA, "BILLING_DISABLED"),
+    ("gemini", 404, google(404, "NOT_FOUND"), Code.BAD_REQUEST, "NOT_FOUND"),
+    ("gemini", 429, google(429, "RESOURCE_EXHAUSTED"), Code.PROVIDER_RATE_LIMITED, "RESOURCE_EXHAUSTED"),
+    (
+        "gemini",
+        429,
+        google(429, "RESOURCE_EXHAUSTED", message="Your prepayment credits are depleted."),
+        Code.PROVIDER_QUOTA,
+        "RESOURCE_EXHAUSTED",
+    ),
+    ("gemini", 500, google(500, "INTERNAL"), Code.PROVIDER_ERROR, "INTERNAL"),
+    ("gemini", 503, google(503, "UNAVAILABLE"), Code.PROVIDER_OVERLOADED, "UNAVAILABLE"),
+    ("gemini", 504, google(504, "DEADLINE_EXCEEDED"), Code.TIMEOUT, "DEADLINE_EXCEEDED"),
+    (
+        "gemini",
+        429,
+        json.dumps([google(429, "RESOURCE_EXHAUSTED")]).encode(),
+        Code.PROVIDER_RATE_LIMITED,
+        "RESOURCE_EXHAUSTED",
+    ),
     (
         "openai-compatible",
         400,
@@ -215,3 +263,28 @@ def test_the_wait_that_a_provider_asks_for_is_kept(headers: dict[str, str], seco
 def test_a_provider_without_credit_is_not_asked_again() -> None:
     assert not fail(429, said(code="insufficient_quota")).retryable
     assert fail(429, said(code="rate_limit_exceeded")).retryable
+
+
+@pytest.mark.requirement("PR-4")
+@pytest.mark.parametrize(
+    ("delay", "headers", "seconds"),
+    [
+        ("19s", {}, 19.0),
+        ("0.5s", {}, 0.5),
+        ("3.000000001s", {}, 3.000000001),
+        ("19s", {"retry-after": "2"}, 2.0),
+        ("soon", {}, None),
+        ("-1s", {}, None),
+        ("9" * 40 + "s", {}, 86_400.0),
+    ],
+)
+def test_a_wait_that_stands_in_the_error_itself_is_kept(
+    delay: str, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert fail(429, google(429, "RESOURCE_EXHAUSTED", delay=delay), headers, "gemini").retry_after == seconds
+
+
+@pytest.mark.parametrize("details", [None, "x", [7, {"@type": 7}, {"@type": "RetryInfo", "retryDelay": {}}], {"a": 1}])
+def test_odd_details_are_no_trouble(details: Any) -> None:
+    failed = fail(429, said(status="RESOURCE_EXHAUSTED", details=details), kind="gemini")
+    assert (failed.code, failed.retry_after) == (Code.PROVIDER_RATE_LIMITED, None)

@@ -145,7 +145,7 @@ def test_a_cut_stream_has_no_end(surface: Surface) -> None:
     assert not any(view.terminal for view in views)
 
 
-@pytest.mark.parametrize("surface", Surface)
+@pytest.mark.parametrize("surface", DEMO_KIND.surfaces)
 @pytest.mark.parametrize(("model", "status"), [("error-401", 401), ("error-429", 429), ("error-500", 500)])
 def test_errors_come_on_demand(surface: Surface, model: str, status: int) -> None:
     answered, pieces = send(surface, {"model": model})

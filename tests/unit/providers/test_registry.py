@@ -12,6 +12,14 @@ from securellm.transport import parse_base_url
 
 SOURCE = Path(securellm.__file__).parent
 OWN = {"providers/registry.py"} | {f"providers/{kind.replace('-', '_')}.py" for kind in KINDS}
+GENERATING = (
+    Surface.CHAT,
+    Surface.RESPONSES,
+    Surface.MESSAGES,
+    Surface.GENERATE_CONTENT,
+    Surface.OLLAMA_CHAT,
+    Surface.OLLAMA_GENERATE,
+)
 ISSUERS = {"guard/detectors.py"}
 """Names who issued a leaked key by its shape, whether or not anything is sent there."""
 
@@ -36,7 +44,8 @@ def test_no_other_source_file_names_a_provider() -> None:
 
 @pytest.mark.requirement("PR-1")
 def test_the_promised_kinds_are_there() -> None:
-    assert {"openai", "anthropic", "xai", "deepseek", "ollama", "openai-compatible", "mock"} == set(KINDS)
+    promised = {"openai", "anthropic", "gemini", "xai", "deepseek", "ollama", "openai-compatible", "mock"}
+    assert promised == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -47,9 +56,10 @@ def test_a_row_is_whole(kind: object) -> None:
     if row.default_base_url is not None:
         parse_base_url(row.default_base_url)
     for surface in row.surfaces:
-        assert row.surfaces[surface].startswith("/")
-        if surface is not Surface.EMBEDDINGS:
+        assert row.surfaces[surface].startswith(("/", "../"))
+        if surface in GENERATING:
             assert row.cap_fields[surface]
+    assert set(row.stream_paths) <= set(row.surfaces)
     for name in (*row.extra_headers, *row.forwarded_headers):
         assert name == name.lower()
 

@@ -7,9 +7,18 @@ import pytest
 
 from securellm.core.document import Document, Patch
 from securellm.core.surfaces import Surface
-from securellm.providers import DIALECTS
+from securellm.providers import DIALECTS, KINDS
 
 CHAT_CAPS = ("max_completion_tokens", "max_tokens")
+CONTENT_CAPS = KINDS["gemini"].cap_fields[Surface.GENERATE_CONTENT]
+OLLAMA_CAPS = KINDS["ollama"].cap_fields[Surface.OLLAMA_CHAT]
+NAMED_BY_PATH = (
+    Surface.GENERATE_CONTENT,
+    Surface.CONTENT_TOKENS,
+    Surface.EMBED_CONTENT,
+    Surface.BATCH_EMBED_CONTENTS,
+)
+NAMED_BY_BODY = [surface for surface in DIALECTS if surface not in NAMED_BY_PATH]
 
 
 def prepare(
@@ -31,15 +40,16 @@ def prepare(
 
 
 @pytest.mark.requirement("GW-7")
-@pytest.mark.parametrize("surface", Surface)
+@pytest.mark.parametrize("surface", DIALECTS)
 def test_a_request_that_needs_nothing_is_left_as_it_is(surface: Surface) -> None:
-    body = '{ "model" : "m", "max_tokens":5, "max_output_tokens": 5, "odd" : [1,  2.50] }'
+    model = "models/m" if surface in NAMED_BY_PATH else "m"
+    body = f'{{ "model" : "{model}", "max_tokens":5, "max_output_tokens": 5, "odd" : [1,  2.50] }}'
     assert prepare(surface, body, model="m", cap=5, caps=("max_tokens", "max_output_tokens")) == (body, ())
     assert prepare(surface, body) == (body, ())
 
 
 @pytest.mark.requirement("GW-7")
-@pytest.mark.parametrize("surface", Surface)
+@pytest.mark.parametrize("surface", NAMED_BY_BODY)
 def test_the_model_is_named_as_the_upstream_knows_it(surface: Surface) -> None:
     assert prepare(surface, '{"a":1, "model": "fast" }', model="m-1") == ('{"a":1, "model": "m-1" }', ("model_alias",))
     assert prepare(surface, '{"a":1}', model="m-1") == ('{"a":1,"model":"m-1"}', ("model_alias",))
@@ -66,6 +76,7 @@ def test_the_model_is_named_as_the_upstream_knows_it(surface: Surface) -> None:
         (CHAT_CAPS, {"max_tokens": -1}, {"max_tokens": 100}),
         (("max_tokens",), {"max_completion_tokens": 40}, {"max_completion_tokens": 40, "max_tokens": 40}),
         (("max_tokens",), {"max_completion_tokens": 400}, {"max_completion_tokens": 100, "max_tokens": 100}),
+        (("max_tokens",), {"max_tokens": 0}, {"max_tokens": 100}),
     ],
 )
 def test_the_upstream_is_always_bound_by_the_cap(
@@ -74,6 +85,71 @@ def test_the_upstream_is_always_bound_by_the_cap(
     sent, edits = prepare(Surface.CHAT, json.dumps(body), cap=100, caps=caps)
     assert json.loads(sent) == expected
     assert edits == (("output_cap",) if expected != body else ())
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize(
+    ("caps", "body", "expected"),
+    [
+        (CONTENT_CAPS, "{}", '{"generationConfig":{"maxOutputTokens":100}}'),
+        (CONTENT_CAPS, '{"generationConfig": null}', '{"generationConfig": {"maxOutputTokens":100}}'),
+        (
+            CONTENT_CAPS,
+            '{"generationConfig": {"topK":3} , "a":1}',
+            '{"generationConfig": {"topK":3,"maxOutputTokens":100} , "a":1}',
+        ),
+        (
+            CONTENT_CAPS,
+            '{"generation_config": {"max_output_tokens": 5000}}',
+            '{"generation_config": {"max_output_tokens": 100}}',
+        ),
+        (CONTENT_CAPS, '{"generation_config": {}}', '{"generation_config": {"max_output_tokens":100}}'),
+        (
+            CONTENT_CAPS,
+            '{"generationConfig": {"max_output_tokens": 7}}',
+            '{"generationConfig": {"max_output_tokens": 7}}',
+        ),
+        (
+            CONTENT_CAPS,
+            '{"generationConfig": {"maxOutputTokens": 7}, "generation_config": {"maxOutputTokens": 500}}',
+            '{"generationConfig": {"maxOutputTokens": 7}, "generation_config": {"maxOutputTokens": 100}}',
+        ),
+        (
+            CONTENT_CAPS,
+            '{"generationConfig": {"maxOutputTokens": "7"}}',
+            '{"generationConfig": {"maxOutputTokens": 100}}',
+        ),
+        (OLLAMA_CAPS, "{}", '{"options":{"num_predict":100}}'),
+        (OLLAMA_CAPS, '{"options": {"num_predict": -1}}', '{"options": {"num_predict": 100}}'),
+        (OLLAMA_CAPS, '{"options": {"num_predict": 0}}', '{"options": {"num_predict": 100}}'),
+        (OLLAMA_CAPS, '{"options": {"num_predict": 99}}', '{"options": {"num_predict": 99}}'),
+        (OLLAMA_CAPS, '{"options": [1]}', '{"options": {"num_predict":100}}'),
+    ],
+)
+def test_a_cap_that_stands_in_another_member_is_written_where_the_caller_writes(
+    caps: tuple[str, ...], body: str, expected: str
+) -> None:
+    assert prepare(Surface.GENERATE_CONTENT, body, cap=100, caps=caps) == (
+        expected,
+        ("output_cap",) if expected != body else (),
+    )
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize("surface", NAMED_BY_PATH)
+def test_a_model_that_the_path_names_is_named_in_the_body_only_where_the_caller_does(surface: Surface) -> None:
+    assert prepare(surface, '{"a":1}', model="m-1") == ('{"a":1}', ())
+    assert prepare(surface, '{"model": "models/fast" }', model="m-1") == ('{"model": "models/m-1" }', ("model_alias",))
+
+
+@pytest.mark.requirement("GW-7")
+def test_every_place_that_names_the_model_is_renamed() -> None:
+    several = '{"requests":[{"model":"models/a"},{"model": "models/b"},{}]}'
+    sent, edits = prepare(Surface.BATCH_EMBED_CONTENTS, several, model="b")
+    assert (sent, edits) == ('{"requests":[{"model":"models/b"},{"model": "models/b"},{}]}', ("model_alias",))
+    counted = '{"generateContentRequest":{"model":"models/a","contents":[]}}'
+    sent, edits = prepare(Surface.CONTENT_TOKENS, counted, model="b")
+    assert (sent, edits) == (counted.replace("models/a", "models/b"), ("model_alias",))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securellm.core.errors import Code, UpstreamFailure
-from securellm.providers import SseEvent, SseParser, rewrite, without_notes
+from securellm.providers import SseParser, StreamEvent, rewrite, without_notes
 
 LINES = st.sampled_from(
     [
@@ -29,9 +29,9 @@ STREAMS = st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n", b"\r"])), m
 )
 
 
-def parse(data: bytes, *cuts: int) -> tuple[list[SseEvent], bytes]:
+def parse(data: bytes, *cuts: int) -> tuple[list[StreamEvent], bytes]:
     parser = SseParser()
-    events: list[SseEvent] = []
+    events: list[StreamEvent] = []
     places = [0, *sorted(cuts), len(data)]
     for start, end in pairwise(places):
         events += parser.feed(data[start:end])

@@ -2,188 +2,106 @@
 
 import json
 from collections import defaultdict
-from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.providers.goldens import (
+    STREAMS,
+    events_of,
+    expected_of,
+    framing_of,
+    opened,
+    read_all,
+    stream_bytes,
+    surface_of,
+)
 
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code
 from securellm.core.messages import Kind
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
-from securellm.providers import DIALECTS, EventView, SseEvent, SseParser, StreamReader, rewrite
+from securellm.providers import DIALECTS, EventView, StreamEvent, StreamReader, rewrite
 
 NAMES = ["choices", "message", "delta", "content", "tool_calls", "logprobs", "token", "id", "text", "index", "usage"]
-GOLDEN = Path(__file__).parent / "golden"
+NAMES += ["candidates", "parts", "functionCall", "args", "groundingMetadata", "response", "thinking", "function"]
+STREAMING = [surface for surface, dialect in DIALECTS.items() if dialect.open_stream is not None]
+TEXT = "openai.chat.text"
+TOOLS = "openai.chat.tools"
+TWO = "openai.chat.two_choices"
+MESSAGE = "anthropic-2023-06-01.messages.text"
+WEB = "anthropic-2023-06-01.messages.web_search"
+MESSAGE_TOOLS = "anthropic-2026-10-21.messages.tools"
+RESPONSE = "openai.responses.text"
+UNMARKED = [name for name in STREAMS if surface_of(name) is Surface.GENERATE_CONTENT]
+"""Streams whose end has no mark: they are whole once every candidate is finished."""
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a golden stream says."""
-
-    finish: str
-    model: str
-    usage: Usage | None
-    channels: dict[str, str]
-    whole: frozenset[str] = frozenset()
-    """Texts that must be reported complete in themselves."""
-    choices: int = 1
-
-
-STREAMS = {
-    "chat_text": Expected(
-        finish="stop",
-        model="gpt-4o-mini-2024-07-18",
-        usage=Usage(input=93, cache_read=1024, output=34, reasoning=12),
-        channels={"0/delta/content": 'Olá, ç🚀 "tudo"'},
-    ),
-    "chat_tools": Expected(
-        finish="tool_calls",
-        model="gpt-4o-2024-08-06",
-        usage=None,
-        channels={
-            "0/delta/tool_calls/0/function/arguments": '{"city":"São Paulo"}',
-            "0/delta/tool_calls/1/function/arguments": "{}",
-        },
-        whole=frozenset({"get_weather", "get_time"}),
-    ),
-    "chat_two_choices": Expected(
-        finish="length",
-        model="gpt-4o-2024-08-06",
-        usage=Usage(input=9, output=6),
-        channels={
-            "0/delta/content": "Jawohl",
-            "1/delta/content": "Nein",
-            "0/logprobs/content": "Jawohl",
-            "0/logprobs/content/1": "Jawohl",
-            "0/logprobs/content/2": "Sicher",
-            "1/logprobs/content": "Ne",
-        },
-        choices=2,
-    ),
-    "chat_reasoning_keepalive": Expected(
-        finish="stop",
-        model="deepseek-reasoner",
-        usage=Usage(input=5, cache_read=12, output=5, reasoning=4),
-        channels={"0/delta/reasoning_content": "The user greets.", "0/delta/content": "Hello"},
-    ),
-    "chat_reasoning_beside": Expected(
-        finish="stop",
-        model="grok-3-mini",
-        usage=Usage(input=26, cache_read=6, output=9, reasoning=300),
-        channels={"0/delta/reasoning_content": "Let me think", "0/delta/content": "101 * 3 = 303"},
-    ),
-    "chat_filter_results": Expected(
-        finish="content_filter", model="gpt-4o-2024-05-13", usage=None, channels={"0/delta/content": "Hi"}
-    ),
-    "messages_text": Expected(
-        finish="end_turn",
-        model="claude-sonnet-4-5-20250929",
-        usage=Usage(input=25, cache_read=700, cache_write_5m=100, cache_write_1h=2000, output=15),
-        channels={"0/text": "Hello! Olá"},
-    ),
-    "messages_tools": Expected(
-        finish="tool_use",
-        model="claude-opus-4-1",
-        usage=Usage(input=472, output=49, reasoning=40),
-        channels={"0/thinking": "I need the weather.", "1/partial_json": '{"location": "San Francisco, CA"}'},
-        whole=frozenset({"get_weather"}),
-    ),
-    "messages_web_search": Expected(
-        finish="end_turn",
-        model="claude-opus-4-1",
-        usage=Usage(input=10682, output=510),
-        channels={"0/partial_json": '{"query":"weather NYC today"}', "2/text": "It is sunny."},
-        whole=frozenset({"Sunny, 70 F", "Weather in New York City", "https://weather.example/nyc"}),
-    ),
-    "responses_text": Expected(
-        finish="completed",
-        model="gpt-4.1-2025-04-14",
-        usage=Usage(input=12, cache_read=20, cache_write_5m=5, output=8, reasoning=3),
-        channels={"0/0/response.output_text": "Hi there!"},
-        whole=frozenset({"Hi there!", "never seen", "novelty", "remark", "You are a helpful assistant."}),
-    ),
-    "responses_function": Expected(
-        finish="max_output_tokens",
-        model="o4-mini",
-        usage=Usage(input=291, output=23, reasoning=100),
-        channels={
-            "0/0/response.reasoning_summary_text": "Looking up the weather",
-            "1/response.function_call_arguments": '{"city":"Paris"}',
-        },
-        whole=frozenset({"Looking up the weather", '{"city":"Paris"}', "get_weather"}),
-    ),
-}
-
-
-def golden(name: str) -> bytes:
-    return (GOLDEN / f"{name}.sse").read_bytes()
-
-
-def reader(name: str, *, injected_usage: bool = False) -> StreamReader:
-    open_stream = DIALECTS[Surface(name.partition("_")[0])].open_stream
+def reader(surface: Surface, *, injected_usage: bool = False) -> StreamReader:
+    open_stream = DIALECTS[surface].open_stream
     assert open_stream is not None
-    return open_stream(injected_usage=injected_usage, choices=STREAMS[name].choices)
-
-
-def read(name: str, events: list[SseEvent]) -> tuple[StreamReader, list[EventView]]:
-    machine = reader(name)
-    return machine, [machine.read(event) for event in events]
-
-
-def whole_events(data: bytes) -> list[SseEvent]:
-    parser = SseParser()
-    events = parser.feed(data) + parser.end()
-    assert parser.pending == b""
-    return events
+    return open_stream(injected_usage=injected_usage)
 
 
 @pytest.mark.requirement("GW-8", "PR-3")
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_golden_stream_says_what_its_provider_meant(name: str) -> None:
-    expected = STREAMS[name]
-    machine, views = read(name, whole_events(golden(name)))
+    expected = expected_of(name)
+    machine, views = read_all(name, events_of(name))
 
     assert [view.failure for view in views if view.failure] == []
     assert machine.finish == expected.finish
-    assert machine.model == expected.model
+    assert (machine.model, machine.id) == (expected.model, expected.id)
     assert machine.usage == expected.usage
+    assert dict(machine.server_tool_uses) == expected.tools
+    assert machine.service_tier == expected.service_tier
     assert [view.finish for view in views if view.finish][:1] == [expected.finish]
-    assert [view.terminal for view in views].count(True) == 1
-    assert views[-1].terminal
+    if name in UNMARKED:
+        assert not machine.terminal
+    else:
+        assert [view.terminal for view in views].count(True) == 1
+        assert views[-1].terminal
     assert machine.eof() is None
 
+    assert channels_of(views) == expected.channels
+    assert expected.whole <= {fragment.text for view in views for fragment in view.fragments if fragment.whole}
+
+
+def channels_of(views: list[EventView]) -> dict[str, str]:
     channels: dict[str, str] = defaultdict(str)
     for view in views:
         for fragment in view.fragments:
             if not fragment.whole:
                 channels[fragment.channel] += fragment.text
-    assert channels == expected.channels
-    assert expected.whole <= {fragment.text for view in views for fragment in view.fragments if fragment.whole}
+    return channels
 
 
-@pytest.mark.requirement("GW-8")
+@pytest.mark.requirement("GW-7", "GW-8")
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_golden_stream_means_the_same_however_it_is_split(name: str) -> None:
-    data = golden(name)
-    expected = whole_events(data)
+    data = stream_bytes(name)
+    expected = events_of(name)
+    assert b"".join(event.raw for event in expected) == data
+    parser = framing_of(name).parser
     for at in range(len(data) + 1):
-        parser = SseParser()
-        assert parser.feed(data[:at]) + parser.feed(data[at:]) == expected
-    parser = SseParser()
-    assert [event for at in range(len(data)) for event in parser.feed(data[at : at + 1])] == expected
+        halves = parser()
+        assert halves.feed(data[:at]) + halves.feed(data[at:]) + halves.end() == expected
+    bytewise = parser()
+    assert [event for at in range(len(data)) for event in bytewise.feed(data[at : at + 1])] == expected
 
 
 @pytest.mark.requirement("GW-8")
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_cut_at_any_event_is_truncated_and_gets_no_finish(name: str) -> None:
-    events = whole_events(golden(name))
+    events = events_of(name)
     for cut in range(len(events)):
-        machine, views = read(name, events[:cut])
+        machine, views = read_all(name, events[:cut])
         assert not any(view.failure or view.terminal for view in views)
         end = machine.eof()
+        if name in UNMARKED and machine.finish is not None:
+            assert end is None
+            continue
         assert end is not None
         assert end.code is Code.TRUNCATED
         said_finish = any(b'_reason":"' in event.data for event in events[:cut])
@@ -191,12 +109,12 @@ def test_a_stream_cut_at_any_event_is_truncated_and_gets_no_finish(name: str) ->
 
 
 @pytest.mark.requirement("GW-8")
-@pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("chat")])
+@pytest.mark.parametrize("name", [name for name in STREAMS if surface_of(name) is Surface.CHAT])
 def test_a_chat_stream_that_is_done_before_it_has_a_reason_is_truncated(name: str) -> None:
-    events = whole_events(golden(name))
+    events = events_of(name)
     reasons = [at for at, event in enumerate(events) if b'"finish_reason":"' in event.data]
     for at in range(reasons[-1]):
-        _, views = read(name, [*events[:at], events[-1]])
+        _, views = read_all(name, [*events[:at], events[-1]])
         failure = views[-1].failure
         assert failure is not None
         assert failure.code is Code.TRUNCATED
@@ -205,8 +123,8 @@ def test_a_chat_stream_that_is_done_before_it_has_a_reason_is_truncated(name: st
 @pytest.mark.requirement("GW-8")
 @pytest.mark.parametrize("missing", [b"message_start", b"content_block_stop", b"message_delta"])
 def test_a_message_that_stops_before_it_is_complete_is_a_failure(missing: bytes) -> None:
-    events = [event for event in whole_events(golden("messages_tools")) if b'"type":"' + missing not in event.data]
-    _, views = read("messages_tools", events)
+    events = [event for event in events_of(MESSAGE_TOOLS) if b'"type":"' + missing not in event.data]
+    _, views = read_all(MESSAGE_TOOLS, events)
     failures = [view.failure for view in views if view.failure]
     assert failures
     assert failures[0].code in {Code.TRUNCATED, Code.BAD_REPLY}
@@ -215,17 +133,18 @@ def test_a_message_that_stops_before_it_is_complete_is_a_failure(missing: bytes)
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_channel_is_closed_by_the_end_and_not_written_to_after(name: str) -> None:
-    _, views = read(name, whole_events(golden(name)))
+    _, views = read_all(name, events_of(name))
     closed: list[str] = []
     for view in views:
         assert not {fragment.channel for fragment in view.fragments} & set(closed)
         closed += view.closes
-    assert sorted(closed) == sorted(STREAMS[name].channels)
+    channels = sorted(expected_of(name).channels)
+    assert sorted(closed) == channels or (name in UNMARKED and set(closed) <= set(channels))
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_fragment_points_at_its_text(name: str) -> None:
-    for view in read(name, whole_events(golden(name)))[1]:
+    for view in read_all(name, events_of(name))[1]:
         for fragment in view.fragments:
             assert view.document is not None
             if any(fragment.path[: len(mirror.path)] == mirror.path for mirror in view.mirrors):
@@ -237,9 +156,9 @@ def test_every_fragment_points_at_its_text(name: str) -> None:
 @pytest.mark.requirement("GW-7")
 @pytest.mark.parametrize("usage", [',"usage":null', ', "usage" : null', "first"])
 def test_what_was_injected_is_taken_out_again_to_the_byte(usage: str) -> None:
-    asked = golden("chat_tools")
+    asked = stream_bytes(TOOLS)
     answered: list[bytes] = []
-    for event in whole_events(asked):
+    for event in events_of(TOOLS):
         if event.data == b"[DONE]":
             figures = b'"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}'
             answered.append(b'data: {"id":"x","object":"chat.completion.chunk","choices":[],' + figures + b"}\n\n")
@@ -249,9 +168,9 @@ def test_what_was_injected_is_taken_out_again_to_the_byte(usage: str) -> None:
         else:
             answered.append(event.raw.replace(b"}\n\n", usage.encode() + b"}\n\n"))
 
-    machine = reader("chat_tools", injected_usage=True)
+    machine = opened(TOOLS, injected_usage=True)
     sent: list[bytes] = []
-    for event in whole_events(b"".join(answered)):
+    for event in events_of(TOOLS, b"".join(answered)):
         view = machine.read(event)
         assert view.failure is None
         if view.drop:
@@ -269,12 +188,12 @@ def test_what_was_injected_is_taken_out_again_to_the_byte(usage: str) -> None:
 
 
 def test_usage_that_the_caller_asked_for_stays() -> None:
-    machine = reader("chat_text")
-    assert not any(view.drop or view.removals for view in map(machine.read, whole_events(golden("chat_text"))))
+    machine = reader(Surface.CHAT)
+    assert not any(view.drop or view.removals for view in map(machine.read, events_of(TEXT)))
 
 
 def test_a_usage_chunk_that_says_more_than_usage_is_not_dropped() -> None:
-    machine = reader("chat_text", injected_usage=True)
+    machine = reader(Surface.CHAT, injected_usage=True)
     figures = b'"usage":{"prompt_tokens":5,"completion_tokens":7}'
     view = machine.read(event(b'{"choices":[],"moderation":{"flagged":false},' + figures + b"}"))
     assert not view.drop
@@ -282,8 +201,8 @@ def test_a_usage_chunk_that_says_more_than_usage_is_not_dropped() -> None:
     assert view.usage == Usage(input=5, output=7)
 
 
-def event(data: bytes, *, name: str | None = None, notes: str = "") -> SseEvent:
-    return SseEvent(raw=b"", data=data, event=name, notes=notes)
+def event(data: bytes, *, name: str | None = None, notes: str = "") -> StreamEvent:
+    return StreamEvent(raw=b"", data=data, event=name, notes=notes)
 
 
 @pytest.mark.requirement("PR-4")
@@ -334,7 +253,7 @@ def event(data: bytes, *, name: str | None = None, notes: str = "") -> SseEvent:
 def test_an_error_in_a_stream_is_a_failure_with_the_providers_code(
     surface: str, name: str | None, data: bytes, code: Code, provider_code: str | None
 ) -> None:
-    machine = reader(f"{surface}_text")
+    machine = reader(Surface(surface))
     view = machine.read(event(data, name=name))
     assert view.failure is not None
     assert view.failure.code is code
@@ -345,7 +264,7 @@ def test_an_error_in_a_stream_is_a_failure_with_the_providers_code(
 
 
 def test_a_failed_response_still_says_what_it_consumed() -> None:
-    machine = reader("responses_text")
+    machine = reader(Surface.RESPONSES)
     view = machine.read(
         event(
             b'{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"},'
@@ -357,10 +276,10 @@ def test_a_failed_response_still_says_what_it_consumed() -> None:
 
 
 @pytest.mark.requirement("GW-8")
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", [name for name in STREAMS if name not in UNMARKED])
 def test_nothing_is_accepted_after_the_terminal_event(name: str) -> None:
-    events = whole_events(golden(name))
-    machine, _ = read(name, events)
+    events = events_of(name)
+    machine, _ = read_all(name, events)
     assert machine.read(event(b"")).failure is None
     again = machine.read(events[0] if events[0].data else events[-1])
     assert again.failure is not None
@@ -368,7 +287,7 @@ def test_nothing_is_accepted_after_the_terminal_event(name: str) -> None:
 
 
 def test_done_after_the_end_of_a_response_is_dropped() -> None:
-    machine, _ = read("responses_text", whole_events(golden("responses_text")))
+    machine, _ = read_all(RESPONSE, events_of(RESPONSE))
     assert machine.read(event(b"[DONE]")).drop
 
 
@@ -377,36 +296,36 @@ def test_done_after_the_end_of_a_response_is_dropped() -> None:
     "data", [b"{", b'{"a":1,"a":2}', b"[]", b"7", b'{"a":"\xff"}', b'{"a":NaN}', b'{"a":"\\ud800"}', b"[DONE] more"]
 )
 def test_an_event_that_is_no_strict_json_object_is_a_failure(surface: str, data: bytes) -> None:
-    view = reader(f"{surface}_text").read(event(data))
+    view = reader(Surface(surface)).read(event(data))
     assert view.failure is not None
     assert view.failure.code is Code.BAD_REPLY
 
 
 @pytest.mark.parametrize("surface", ["messages", "responses"])
 def test_an_event_whose_name_and_type_disagree_is_a_failure(surface: str) -> None:
-    view = reader(f"{surface}_text").read(event(b'{"type":"ping"}', name="pong"))
+    view = reader(Surface(surface)).read(event(b'{"type":"ping"}', name="pong"))
     assert view.failure is not None
     assert view.failure.code is Code.BAD_REPLY
 
 
 @pytest.mark.parametrize("surface", ["chat", "messages", "responses"])
 def test_an_event_name_carries_no_text(surface: str) -> None:
-    view = reader(f"{surface}_text").read(event(b"{}", name="my CPF is 111.444.777-35"))
+    view = reader(Surface(surface)).read(event(b"{}", name="my CPF is 111.444.777-35"))
     assert view.failure is not None
     assert view.failure.code is Code.BAD_REPLY
 
 
 def test_comments_that_could_hide_something_are_screened_and_plain_ones_are_not() -> None:
-    assert reader("chat_text").read(event(b"", notes=": keep-alive")).fragments == ()
-    [fragment] = reader("chat_text").read(event(b"", notes=": CPF 111.444.777-35")).fragments
+    assert reader(Surface.CHAT).read(event(b"", notes=": keep-alive")).fragments == ()
+    [fragment] = reader(Surface.CHAT).read(event(b"", notes=": CPF 111.444.777-35")).fragments
     assert fragment.path == ()
     assert fragment.text == ": CPF 111.444.777-35"
-    with_data = reader("chat_text").read(event(b'{"choices":[]}', notes="id: 12 3"))
+    with_data = reader(Surface.CHAT).read(event(b'{"choices":[]}', notes="id: 12 3"))
     assert [fragment.text for fragment in with_data.fragments] == ["id: 12 3"]
 
 
 def test_text_streamed_in_a_member_nobody_declared_is_still_one_text() -> None:
-    machine = reader("chat_text")
+    machine = reader(Surface.CHAT)
     texts = [
         fragment.text
         for piece in ("111.444.", "777-35")
@@ -419,12 +338,12 @@ def test_text_streamed_in_a_member_nobody_declared_is_still_one_text() -> None:
 
 
 def test_an_id_that_is_not_one_is_screened() -> None:
-    [fragment] = reader("chat_text").read(event(b'{"id":"my name is Ana","choices":[]}')).fragments
+    [fragment] = reader(Surface.CHAT).read(event(b'{"id":"my name is Ana","choices":[]}')).fragments
     assert fragment.text == "my name is Ana"
 
 
 def test_a_choice_is_followed_by_its_index_not_by_its_position() -> None:
-    machine = reader("chat_text")
+    machine = reader(Surface.CHAT)
     for index in (1, 0, 1):
         body = {"choices": [{"index": index, "delta": {"content": "x"}}]}
         [fragment] = machine.read(event(json.dumps(body).encode())).fragments
@@ -432,7 +351,7 @@ def test_a_choice_is_followed_by_its_index_not_by_its_position() -> None:
 
 
 def test_a_text_is_closed_when_its_choice_goes_on_to_another() -> None:
-    machine = reader("chat_text")
+    machine = reader(Surface.CHAT)
     machine.read(event(b'{"choices":[{"index":0,"delta":{"reasoning":"a"}}]}'))
     machine.read(event(b'{"choices":[{"index":1,"delta":{"reasoning":"b"}}]}'))
     view = machine.read(event(b'{"choices":[{"index":0,"delta":{"content":"c"}}]}'))
@@ -440,7 +359,7 @@ def test_a_text_is_closed_when_its_choice_goes_on_to_another() -> None:
 
 
 def test_odd_chunks_are_kept_and_screened() -> None:
-    machine = reader("chat_text")
+    machine = reader(Surface.CHAT)
     for odd in (
         {"choices": {"0": "text in a strange place"}},
         {"choices": ["text in a strange place"]},
@@ -456,7 +375,7 @@ def test_odd_chunks_are_kept_and_screened() -> None:
 
 
 def test_log_probabilities_are_mirrors_of_the_text() -> None:
-    views = read("chat_two_choices", whole_events(golden("chat_two_choices")))[1]
+    views = read_all(TWO, events_of(TWO))[1]
     [mirror] = views[0].mirrors
     document = views[0].document
     assert document is not None
@@ -466,7 +385,7 @@ def test_log_probabilities_are_mirrors_of_the_text() -> None:
 
 
 def test_cumulative_usage_never_falls() -> None:
-    machine = reader("chat_text")
+    machine = reader(Surface.CHAT)
     for prompt, completion in ((10, 1), (10, 5), (0, 0)):
         usage = {"prompt_tokens": prompt, "completion_tokens": completion}
         machine.read(event(json.dumps({"choices": [], "usage": usage}).encode()))
@@ -474,7 +393,7 @@ def test_cumulative_usage_never_falls() -> None:
 
 
 def test_a_server_tool_is_counted() -> None:
-    machine, _ = read("messages_web_search", whole_events(golden("messages_web_search")))
+    machine, _ = read_all(WEB, events_of(WEB))
     assert machine.server_tool_uses == (("web_search", 1),)
 
 
@@ -482,7 +401,7 @@ def test_fewer_choices_than_asked_for_finish_with_the_stream() -> None:
     open_stream = DIALECTS[Surface.CHAT].open_stream
     assert open_stream is not None
     machine = open_stream(choices=3)
-    views = [machine.read(one) for one in whole_events(golden("chat_text"))]
+    views = [machine.read(one) for one in events_of(TEXT)]
     assert [view.finish for view in views if view.finish] == ["stop"]
     assert views[-1].finish == machine.finish == "stop"
 
@@ -497,11 +416,11 @@ def test_fewer_choices_than_asked_for_finish_with_the_stream() -> None:
 )
 def test_no_text_of_an_event_hides_in_any_shape(surface: str, body: object) -> None:
     written = json.dumps({"choices": [body], "delta": body, "response": body, "item": body, "content_block": body})
-    view = reader(f"{surface}_text").read(event(written.encode()))
+    view = reader(Surface(surface)).read(event(written.encode()))
     assert view.failure is None
     assert sum(fragment.text.count("a b") for fragment in view.fragments) == written.count('"a b"')
 
 
 def test_a_document_is_given_for_every_event_with_data() -> None:
-    for view in read("messages_text", whole_events(golden("messages_text")))[1]:
+    for view in read_all(MESSAGE, events_of(MESSAGE))[1]:
         assert isinstance(view.document, Document)

@@ -4,11 +4,12 @@ from securellm.core.document import Document, Patch, Value
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
-from securellm.providers.dialects import figures, replies, requests
+from securellm.providers.dialects import figures, kept, replies, requests
 from securellm.providers.dialects.machine import Machine, named, truncated
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
-from securellm.providers.model import Dialect, EventView, ReplyFacts, SseEvent
+from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
+from securellm.providers.sse import EVENTS
 
 _USAGE_CHUNK = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "obfuscation"}
@@ -110,7 +111,9 @@ def _read(members: dict[str, Value]) -> replies.Said | None:
             message = choice.get("message")
             text = message.get("content") if isinstance(message, dict) else None
             texts.append(text if isinstance(text, str) else "")
-    return replies.Said(text="\n".join(texts), finish=finish, usage=_usage(members))
+    return replies.Said(
+        text="\n".join(texts), finish=finish, usage=_usage(members), kept=tuple(kept.of_choices(choices, "message"))
+    )
 
 
 def _usage(members: dict[str, Value]) -> Usage | None:
@@ -137,8 +140,10 @@ class StreamReader(Machine):
         """Of each choice seen, whether it lacks a finish reason."""
         self._reason: str | None = None
         """The last finish reason given."""
+        self._calls: dict[tuple[str, int], dict[str, str]] = {}
+        """What each tool call, by its choice and index, has called itself."""
 
-    def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:  # noqa: ARG002
+    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:  # noqa: ARG002
         if members.get("error"):
             return self._fails(told(members["error"]))
         choices = members.get("choices")
@@ -151,12 +156,17 @@ class StreamReader(Machine):
             index = _index(choice, at)
             finish = named(choice.get("finish_reason"))
             self._reason = finish or self._reason
-            self._unfinished[index] = self._unfinished.get(index, True) and finish is None
             prefix = f"{index}/"
+            if not self._unfinished.get(index, True) and any(channel.startswith(prefix) for channel in written):
+                return self._bad("a choice was written to after it was finished")
+            if self._mixes_calls(choice, index):
+                return self._bad("two tool calls share one index")
+            self._unfinished[index] = self._unfinished.get(index, True) and finish is None
             if finish is not None:
                 closes += self._close(prefix)
             elif any(channel.startswith(prefix) for channel in written):
                 closes += self._close(prefix, keep=written)
+        self._keep(kept.of_choices(choices, "delta"))
         usage = _usage(members)
         if usage is not None:
             self.usage = usage = figures.larger(self.usage, usage)
@@ -176,6 +186,20 @@ class StreamReader(Machine):
             removals=(("usage",),) if unasked and (choices == [] or members["usage"] is None) else (),
             document=document,
         )
+
+    def _mixes_calls(self, choice: dict[str, Value], index: str) -> bool:
+        """Whether a tool call calls itself something else than the one that has its index."""
+        calls = replies.at(choice, ("delta", "tool_calls"))
+        for call in calls if isinstance(calls, list) else ():
+            number = call.get("index") if isinstance(call, dict) else None
+            if not isinstance(call, dict) or type(number) is not int:
+                continue
+            known = self._calls.setdefault((index, number), {})
+            for name, place in _NAMES_OF_CALLS:
+                given = named(replies.at(call, place))
+                if given is not None and known.setdefault(name, given) != given:
+                    return True
+        return False
 
     def _finished(self, *, expected: int) -> str | None:
         """The finish reason, once: when `expected` choices and all that were seen have one."""
@@ -205,10 +229,17 @@ class StreamReader(Machine):
         return "/".join(map(str, (_index(choice, at), *inner)))
 
 
+_NAMES_OF_CALLS: tuple[tuple[str, Path], ...] = (
+    ("id", ("id",)),
+    ("function", ("function", "name")),
+    ("custom", ("custom", "name")),
+)
+
+
 def _index(thing: Value, position: str | int) -> str:
     """What a streamed thing calls itself, or its position."""
     index = thing.get("index") if isinstance(thing, dict) else None
     return str(index if type(index) is int else position)
 
 
-CHAT = Dialect(surface=Surface.CHAT, prepare=prepare, read_reply=read_reply, open_stream=StreamReader)
+CHAT = Dialect(surface=Surface.CHAT, prepare=prepare, read_reply=read_reply, open_stream=StreamReader, framing=EVENTS)

@@ -51,8 +51,22 @@ def exclusive(figures: Mapping[str, Value]) -> Usage | None:
     """Figures whose input excludes what was read from and written to the cache, and whose output includes thinking.
 
     None when input or output is missing or is no count. Cache writes without a breakdown by lifetime are those of
-    the shorter, default one; what the breakdown leaves out counts as the dearer kind it names.
+    the shorter, default one; what the breakdown leaves out counts as the dearer kind it names. The provider's own
+    calls beside the answer (of `iterations`, those the totals leave out) are added.
     """
+    whole = _exclusive(figures)
+    iterations = figures.get("iterations")
+    for each in iterations if isinstance(iterations, list) and whole is not None else ():
+        beside = _exclusive(each) if isinstance(each, dict) and each.get("type") in _BESIDE else None
+        if beside is not None and whole is not None:
+            whole = Usage(**{name: getattr(whole, name) + getattr(beside, name) for name in Usage.__struct_fields__})
+    return whole
+
+
+_BESIDE = ("compaction", "advisor_message")
+
+
+def _exclusive(figures: Mapping[str, Value]) -> Usage | None:
     went_in, came_out = count(figures.get("input_tokens")), count(figures.get("output_tokens"))
     if went_in is None or came_out is None:
         return None
@@ -75,6 +89,51 @@ def exclusive(figures: Mapping[str, Value]) -> Usage | None:
     )
 
 
+def by_modality(figures: Mapping[str, Value]) -> Usage | None:
+    """Figures whose prompt includes what was cached, whose candidates exclude thoughts, with a list for modalities.
+
+    None when the prompt's total is missing or is no count. What the provider's tools put into the prompt counts as
+    input. As in `inclusive`, cached tokens that cannot be true become fresh input, and tokens that only the grand
+    total knows count as output.
+    """
+    went_in = count(figures.get("promptTokenCount"))
+    if went_in is None:
+        return None
+    tools = count(figures.get("toolUsePromptTokenCount")) or 0
+    came_out, thoughts = count(figures.get("candidatesTokenCount")) or 0, count(figures.get("thoughtsTokenCount")) or 0
+    cached = count(figures.get("cachedContentTokenCount")) or 0
+    beside = max(0, (count(figures.get("totalTokenCount")) or 0) - went_in - tools - came_out - thoughts)
+
+    heard, seen = _fresh(figures, "AUDIO"), _fresh(figures, "IMAGE")
+    if cached + heard + seen > went_in:
+        cached = 0
+    heard += _modal(figures.get("toolUsePromptTokensDetails"), "AUDIO")
+    seen += _modal(figures.get("toolUsePromptTokensDetails"), "IMAGE")
+    spoken = _modal(figures.get("candidatesTokensDetails"), "AUDIO")
+    return Usage(
+        input=max(0, went_in + tools - cached - heard - seen),
+        cache_read=cached,
+        audio_input=heard,
+        image_input=seen,
+        output=max(0, came_out - spoken) + beside,
+        reasoning=thoughts,
+        audio_output=spoken,
+    )
+
+
+def _fresh(figures: Mapping[str, Value], modality: str) -> int:
+    """The tokens of one modality in the prompt that did not come from the cache."""
+    cached = _modal(figures.get("cacheTokensDetails"), modality)
+    return max(0, _modal(figures.get("promptTokensDetails"), modality) - cached)
+
+
+def _modal(details: Value, modality: str) -> int:
+    """The tokens of one modality, of `[{modality, tokenCount}]`."""
+    rows = details if isinstance(details, list) else []
+    counts = [count(row.get("tokenCount")) for row in rows if isinstance(row, dict) and row.get("modality") == modality]
+    return sum(counted for counted in counts if counted is not None)
+
+
 def later(first: dict[str, Value], second: Mapping[str, Value]) -> dict[str, Value]:
     """Cumulative figures brought up to date: the last one given wins, and none falls back to nothing."""
     merged = dict(first)
@@ -95,15 +154,23 @@ def larger(first: Usage | None, second: Usage | None) -> Usage | None:
 
 
 def server_tools(figures: Value) -> tuple[tuple[str, int], ...]:
-    """How often the provider's own tools ran: `<tool>_requests`, or `{<tool>: {num_requests}}`."""
+    """How often the provider's own tools ran: `<tool>_requests`, or `{<tool>: {num_requests}}`.
+
+    A tool that is billed by tokens of its own (`{<tool>: {total_tokens}}`) counts as run once.
+    """
     if not isinstance(figures, dict):
         return ()
     uses: list[tuple[str, int]] = []
     for name, value in figures.items():
-        times = count(value.get("num_requests")) if isinstance(value, dict) else count(value)
+        times = _times(value) if isinstance(value, dict) else count(value)
         if times:
             uses.append((name.removesuffix("_requests"), times))
     return tuple(uses)
+
+
+def _times(tool: Mapping[str, Value]) -> int | None:
+    asked = count(tool.get("num_requests"))
+    return asked if asked is not None else min(1, count(tool.get("total_tokens")) or 0)
 
 
 def count(value: Value) -> int | None:

@@ -1,14 +1,17 @@
 """What the state machines of all streams share: one JSON object an event, and no way back from the end."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal, UpstreamFailure
+from securellm.core.kept import Kept
 from securellm.core.messages import Path
 from securellm.core.usage import Usage
 from securellm.providers.dialects.shape import Finder, is_name
 from securellm.providers.failures import told
-from securellm.providers.model import EventView, Fragment, Mirror, SseEvent
+from securellm.providers.model import EventView, Fragment, Mirror, StreamEvent
 
 DONE = b"[DONE]"
 
@@ -25,12 +28,13 @@ class Machine:
         self.id: str | None = None
         self.service_tier: str | None = None
         self.server_tool_uses: tuple[tuple[str, int], ...] = ()
+        self.kept: tuple[Kept, ...] = ()
         self.terminal = False
         self._broken = False
         self._open: dict[str, None] = {}
         """Channels with text that are not closed, in order of their first text."""
 
-    def read(self, event: SseEvent) -> EventView:
+    def read(self, event: StreamEvent) -> EventView:
         """What `event` says. Never raises: whatever is wrong is the view's `failure`, after which all fails."""
         notes = (Fragment(path=(), text=event.notes),) if event.notes and not _is_keepalive(event.notes) else ()
         if self._broken:
@@ -57,11 +61,17 @@ class Machine:
             return msgspec.structs.replace(view, fragments=notes + view.fragments)
         return view
 
+    def _keep(self, given: Iterable[Kept]) -> None:
+        """Take note of ids that an event gives out, each once."""
+        new = [kept for kept in given if kept not in self.kept]
+        if new:
+            self.kept = (*self.kept, *dict.fromkeys(new))
+
     def eof(self) -> UpstreamFailure | None:
         """What it means that the stream ends here: nothing after the terminal event, TRUNCATED before it."""
         return None if self.terminal else truncated("the stream ended without its terminal event")
 
-    def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:
+    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:
         """What an event with data says."""
         raise NotImplementedError
 
@@ -73,7 +83,7 @@ class Machine:
         """What `[DONE]` says."""
         return self._fails(truncated("the stream ended without its terminal event"))
 
-    def _trailing(self, event: SseEvent) -> EventView:  # noqa: ARG002
+    def _trailing(self, event: StreamEvent) -> EventView:  # noqa: ARG002
         """What an event with data says after the terminal one."""
         return self._bad("an event came after the terminal event")
 
@@ -118,7 +128,7 @@ def _is_keepalive(notes: str) -> bool:
     return len(notes) < 256 and notes.isascii() and notes.replace(":", "").replace("-", "").replace(" ", "").isalpha()
 
 
-def _error_in(event: SseEvent) -> UpstreamFailure:
+def _error_in(event: StreamEvent) -> UpstreamFailure:
     try:
         root = Document(event.data).root
     except Refusal:

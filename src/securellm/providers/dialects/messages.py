@@ -3,11 +3,12 @@
 from securellm.core.document import Document, Value
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
-from securellm.providers.dialects import figures, replies, requests
+from securellm.providers.dialects import figures, kept, replies, requests
 from securellm.providers.dialects.machine import Machine, named, truncated
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
-from securellm.providers.model import Dialect, EventView, ReplyFacts, SseEvent
+from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
+from securellm.providers.sse import EVENTS
 
 _CITATION = Members(
     {
@@ -39,8 +40,11 @@ _RESULT = Members(
         "encrypted_stdout": Mark.ENCODED,
         "error_code": Mark.OPAQUE,
         "file_id": Mark.OPAQUE,
+        "text": Mark.TEXT,
+        "citations": Each(_CITATION),
     }
 )
+_CONTAINER = Members({"id": Mark.OPAQUE, "expires_at": Mark.OPAQUE, "skills": Mark.OPAQUE})
 
 _USAGE = Members({"service_tier": Mark.OPAQUE, "inference_geo": Mark.OPAQUE, "speed": Mark.OPAQUE}, other=Mark.NUMERIC)
 
@@ -55,7 +59,12 @@ def _block(text: Mark) -> Shape:
             "thinking": text,
             "signature": Mark.ENCODED,
             "data": Mark.ENCODED,
+            "encrypted_content": Mark.ENCODED,
+            "file_id": Mark.OPAQUE,
             "name": Mark.TEXT,
+            "toolset_name": Mark.TEXT,
+            "server_name": Mark.TEXT,
+            "is_error": Mark.TEXT,
             "input": Members({}),
             "caller": Members({"type": Mark.OPAQUE, "tool_id": Mark.OPAQUE}),
             "citations": Each(_CITATION),
@@ -74,7 +83,10 @@ def _message(text: Mark) -> dict[str, Shape]:
         "stop_reason": Mark.OPAQUE,
         "stop_sequence": Mark.TEXT,
         "usage": _USAGE,
-        "container": Members({"id": Mark.OPAQUE, "expires_at": Mark.OPAQUE}),
+        "container": _CONTAINER,
+        "stop_details": Mark.TEXT,
+        "context_management": Mark.NUMERIC,
+        "diagnostics": Mark.TEXT,
     }
 
 
@@ -97,6 +109,7 @@ def _read(members: dict[str, Value]) -> replies.Said | None:
         finish=named(members.get("stop_reason")),
         usage=figures.exclusive(usage) if isinstance(usage, dict) else None,
         server_tool_uses=figures.server_tools(replies.at(usage, ("server_tool_use",))),
+        kept=tuple(kept.of_message(members)),
     )
 
 
@@ -117,14 +130,18 @@ class StreamReader(Machine):
                         "thinking": Mark.PIECE,
                         "partial_json": Mark.ARGUMENTS_PIECE,
                         "signature": Mark.ENCODED,
+                        "encrypted_content": Mark.ENCODED,
+                        "estimated_tokens": Mark.NUMERIC,
                         "citation": _CITATION,
                         "stop_reason": Mark.OPAQUE,
                         "stop_sequence": Mark.TEXT,
-                        "container": Members({"id": Mark.OPAQUE, "expires_at": Mark.OPAQUE}),
+                        "stop_details": Mark.TEXT,
+                        "container": _CONTAINER,
                     },
                     other=Mark.PIECE,
                 ),
                 "usage": _USAGE,
+                "context_management": Mark.NUMERIC,
             }
         )
     )
@@ -135,8 +152,9 @@ class StreamReader(Machine):
         self._begun = False
         self._blocks: set[int] = set()
         """Content blocks that are open."""
+        self._blocks_begun = 0
 
-    def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:
+    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:
         kind = members.get("type", event.event)
         if event.event is not None and kind != event.event:
             return self._bad("an event's name and type disagree")
@@ -154,6 +172,9 @@ class StreamReader(Machine):
             self._count(said["usage"])
         model = named(said.get("model"))
         self.model = model or self.model
+        self._keep(kept.of_message(message))
+        self._keep(kept.of_message(members.get("delta")))
+        self._keep(kept.of_block(members.get("content_block")))
         finish: str | None = None
         if kind == "message_delta" and self.finish is None:
             self.finish = finish = named(replies.at(members, ("delta", "stop_reason")))
@@ -175,12 +196,18 @@ class StreamReader(Machine):
             if self._begun:
                 return "a second message began"
             self._begun = True
+        elif kind == "message_delta":
+            if not self._begun or self._blocks:
+                return "a message was summed up before it began, or while a content block was open"
         elif kind in {"content_block_start", "content_block_delta", "content_block_stop"}:
             if not self._begun or type(index) is not int:
                 return "a content block came before its message, or without its index"
+            if self.finish is not None:
+                return "a content block came after the message was finished"
             if kind == "content_block_start":
-                if index in self._blocks:
-                    return "a content block began twice"
+                if index != self._blocks_begun:
+                    return "a content block began twice, or out of turn"
+                self._blocks_begun += 1
                 self._blocks.add(index)
             elif index not in self._blocks:
                 return "a content block was written to that is not open"
@@ -210,5 +237,9 @@ class StreamReader(Machine):
 
 
 MESSAGES = Dialect(
-    surface=Surface.MESSAGES, prepare=requests.name_and_cap, read_reply=read_reply, open_stream=StreamReader
+    surface=Surface.MESSAGES,
+    prepare=requests.name_and_cap,
+    read_reply=read_reply,
+    open_stream=StreamReader,
+    framing=EVENTS,
 )

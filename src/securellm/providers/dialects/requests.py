@@ -1,6 +1,10 @@
 """The edits that any dialect's request may need."""
 
+from collections.abc import Iterable
+
 from securellm.core.document import Document, Patch
+from securellm.core.messages import Path
+from securellm.providers.dialects import replies
 
 
 def set_model(patch: Patch, document: Document, upstream_model: str | None) -> tuple[str, ...]:
@@ -11,32 +15,60 @@ def set_model(patch: Patch, document: Document, upstream_model: str | None) -> t
     return ("model_alias",)
 
 
+def name_where_named(
+    patch: Patch, document: Document, upstream_model: str | None, *, places: Iterable[Path], prefix: str = ""
+) -> tuple[str, ...]:
+    """Name the model in those of `places` where the client names one; where it does not, the path does."""
+    if upstream_model is None:
+        return ()
+    edited = False
+    for place in places:
+        named = replies.at(document.root, place)
+        if named is not None and named != prefix + upstream_model:
+            patch.set(place, prefix + upstream_model)
+            edited = True
+    return ("model_alias",) if edited else ()
+
+
 def cap_output(patch: Patch, document: Document, cap: int | None, fields: tuple[str, ...]) -> tuple[str, ...]:
     """See to it that the upstream stops at `cap` tokens: clamp every cap that is higher, add one where none counts.
 
-    `fields` are the members this upstream obeys. A cap written in a member that it does not obey is repeated in
-    one that it does; a cap that is no number of tokens is replaced.
+    `fields` are the members this upstream obeys, a dot between the names of one that stands in another. A cap
+    written in a member that it does not obey is repeated in one that it does; a cap that is no number of tokens
+    (nothing, or an upstream's word for "no end") is replaced.
     """
     if cap is None:
         return ()
-    members = document.members()
     obeyed = False
     lowest = cap
     edited = False
     for name in dict.fromkeys((*fields, *_CAPS)):
-        value = members.get(name)
+        place: Path = tuple(name.split("."))
+        value = replies.at(document.root, place)
         if value is None:
             continue
         obeyed = obeyed or name in fields
-        if type(value) is int and 0 <= value <= cap:
+        if type(value) is int and 0 < value <= cap:
             lowest = min(lowest, value)
         else:
-            patch.set((name,), cap)
+            patch.set(place, cap)
             edited = True
     if not obeyed and fields:
-        patch.set((fields[0],), lowest)
+        _write_cap(patch, document, lowest, fields)
         edited = True
     return ("output_cap",) if edited else ()
+
+
+def _write_cap(patch: Patch, document: Document, cap: int, fields: tuple[str, ...]) -> None:
+    """Write the cap where the client has written the object it stands in, in whatever spelling; else make that."""
+    places = [tuple(name.split(".")) for name in fields]
+    standing = (place for place in places if isinstance(replies.at(document.root, place[:-1]), dict))
+    place = next(standing, None)
+    if place is not None:
+        patch.set(place, cap)
+        return
+    parent, name = places[0]
+    patch.set((parent,), {name: cap})
 
 
 def name_and_cap(

@@ -5,11 +5,12 @@ from securellm.core.errors import UpstreamFailure
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
-from securellm.providers.dialects import figures, replies, requests
+from securellm.providers.dialects import figures, kept, replies, requests
 from securellm.providers.dialects.machine import DONE, Machine, named
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
-from securellm.providers.model import Dialect, EventView, ReplyFacts, SseEvent
+from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
+from securellm.providers.sse import EVENTS
 
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MEDIA = frozenset({"response.audio.delta", "response.output_audio.delta"})
@@ -48,8 +49,26 @@ _ITEM = Members(
         "role": Mark.OPAQUE,
         "phase": Mark.OPAQUE,
         "container_id": Mark.OPAQUE,
+        "approval_request_id": Mark.OPAQUE,
+        "execution": Mark.OPAQUE,
+        "created_by": Mark.OPAQUE,
+        "fingerprint": Mark.ENCODED,
+        "background": Mark.OPAQUE,
+        "output_format": Mark.OPAQUE,
+        "quality": Mark.OPAQUE,
+        "size": Mark.OPAQUE,
+        "max_output_length": Mark.NUMERIC,
+        "caller": Members({"type": Mark.OPAQUE, "caller_id": Mark.OPAQUE}),
         "name": Mark.TEXT,
         "namespace": Mark.TEXT,
+        "server_label": Mark.TEXT,
+        "revised_prompt": Mark.TEXT,
+        "operation": Mark.TEXT,
+        "environment": Mark.TEXT,
+        "outputs": Mark.TEXT,
+        "tools": Mark.TEXT,
+        "error": Mark.TEXT,
+        "reason": Mark.TEXT,
         "arguments": Mark.ARGUMENTS,
         "input": Mark.TEXT,
         "output": Mark.TEXT,
@@ -70,6 +89,7 @@ _RESPONSE: dict[str, Shape] = {
     "completed_at": Mark.NUMERIC,
     "status": Mark.OPAQUE,
     "background": Mark.TEXT,
+    "conversation": Members({"id": Mark.OPAQUE}),
     "error": Mark.TEXT,
     "incomplete_details": Members({"reason": Mark.OPAQUE}),
     "instructions": Mark.TEXT,
@@ -81,7 +101,10 @@ _RESPONSE: dict[str, Shape] = {
     "parallel_tool_calls": Mark.TEXT,
     "previous_response_id": Mark.OPAQUE,
     "prompt_cache_key": Mark.TEXT,
-    "reasoning": Members({"effort": Mark.OPAQUE, "summary": Mark.OPAQUE}),
+    "prompt_cache_retention": Mark.OPAQUE,
+    "reasoning": Members(
+        {"effort": Mark.OPAQUE, "summary": Mark.OPAQUE, "generate_summary": Mark.OPAQUE, "context": Mark.OPAQUE}
+    ),
     "safety_identifier": Mark.TEXT,
     "service_tier": Mark.OPAQUE,
     "store": Mark.TEXT,
@@ -113,12 +136,18 @@ def _event_shape(delta: Mark) -> Finder:
                 "annotation_index": Mark.NUMERIC,
                 "partial_image_index": Mark.NUMERIC,
                 "partial_image_b64": Mark.ENCODED,
+                "background": Mark.OPAQUE,
+                "output_format": Mark.OPAQUE,
+                "quality": Mark.OPAQUE,
+                "size": Mark.OPAQUE,
+                "status": Mark.OPAQUE,
                 "obfuscation": Mark.OPAQUE,
                 "delta": delta,
                 "text": Mark.TEXT,
                 "refusal": Mark.TEXT,
                 "code": Mark.TEXT,
                 "input": Mark.TEXT,
+                "output": Mark.TEXT,
                 "command": Mark.TEXT,
                 "name": Mark.TEXT,
                 "arguments": Mark.ARGUMENTS,
@@ -152,6 +181,7 @@ def _read(members: dict[str, Value]) -> replies.Said | None:
         finish=_finish(members),
         usage=_usage(members),
         server_tool_uses=figures.server_tools(members.get("tool_usage")),
+        kept=tuple(kept.of_response(members)),
         failure=_failure(members),
     )
 
@@ -185,8 +215,13 @@ class StreamReader(Machine):
     def __init__(self, *, injected_usage: bool = False, choices: int = 1) -> None:  # noqa: ARG002 - of other dialects
         super().__init__()
         self._stem = ""
+        self._stored = True
+        self._number: int | None = None
+        """The last sequence number, where events have one."""
+        self._begun: set[int] = set()
+        """The indexes of the output items that have begun."""
 
-    def _event(self, document: Document, members: dict[str, Value], event: SseEvent) -> EventView:
+    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:
         kind = members.get("type", event.event)
         if event.event is not None and kind != event.event:
             return self._bad("an event's name and type disagree")
@@ -194,6 +229,9 @@ class StreamReader(Machine):
             error = members.get("error")
             return self._fails(told(error if isinstance(error, dict) else members))
         name = kind if isinstance(kind, str) else ""
+        wrong = self._step(name, members)
+        if wrong is not None:
+            return self._bad(wrong)
         response = members.get("response")
         held = response if isinstance(response, dict) else {}
         usage = _usage(held)
@@ -203,6 +241,9 @@ class StreamReader(Machine):
         self.service_tier = named(held.get("service_tier")) or self.service_tier
         self.model = named(held.get("model")) or self.model
         self.id = named(held.get("id")) or self.id
+        self._stored = self._stored and held.get("store") is not False
+        self._keep(kept.of_response(held, stored=self._stored))
+        self._keep(kept.of_item(members.get("item"), stored=self._stored))
         if name == "response.failed":
             return self._fails(told(held.get("error")))
         if name in _LAST and not held:
@@ -231,12 +272,25 @@ class StreamReader(Machine):
             document=document,
         )
 
+    def _step(self, name: str, members: dict[str, Value]) -> str | None:
+        """Move on; what is wrong with an event that cannot come now."""
+        number, index = members.get("sequence_number"), members.get("output_index")
+        if type(number) is int:
+            if self._number is not None and number <= self._number:
+                return "an event came twice, or out of turn"
+            self._number = number
+        if name == "response.output_item.added" and type(index) is int:
+            if index in self._begun:
+                return "two output items share one index, or one began twice"
+            self._begun.add(index)
+        return None
+
     def _finder_of(self, name: str) -> Finder:
         if name in _MEDIA:
             return self._media
         return self._arguments if "arguments" in name else StreamReader.finder
 
-    def _trailing(self, event: SseEvent) -> EventView:
+    def _trailing(self, event: StreamEvent) -> EventView:
         """Some servers end this stream as they end chat's: what they add is not of the dialect."""
         return EventView(drop=True) if event.data.strip() == DONE else super()._trailing(event)
 
@@ -257,5 +311,9 @@ def _place(members: dict[str, Value], names: tuple[str, ...]) -> str:
 
 
 RESPONSES = Dialect(
-    surface=Surface.RESPONSES, prepare=requests.name_and_cap, read_reply=read_reply, open_stream=StreamReader
+    surface=Surface.RESPONSES,
+    prepare=requests.name_and_cap,
+    read_reply=read_reply,
+    open_stream=StreamReader,
+    framing=EVENTS,
 )

@@ -181,15 +181,21 @@ def _spell(value: Value, row: Path, rows: dict[Path, list[str]]) -> None:
             _spell(element, row, rows)
     elif isinstance(value, dict):
         for name, child in value.items():
-            if name == "top_logprobs" and isinstance(child, list):
+            if name in _ALTERNATIVES and isinstance(child, list):
                 for rank, alternative in enumerate(child, 1):
                     _spell(alternative, (*row, rank), rows)
             elif name == "token":
                 _spell(child, row, rows)
-            elif name not in {"bytes", "logprob"}:
-                if name not in {"content", "refusal"}:
+            elif name not in _FIGURES_OF_TOKENS:
+                if name not in _LISTS_OF_TOKENS:
                     rows.setdefault((*row, "names"), []).append(f"{name} ")
                 _spell(child, (*row, name), rows)
+
+
+_ALTERNATIVES = frozenset({"top_logprobs", "candidates"})
+"""What holds, at one place of the text, the tokens that might have stood there, best first."""
+_FIGURES_OF_TOKENS = frozenset({"bytes", "logprob", "tokenId", "logProbability", "logProbabilitySum"})
+_LISTS_OF_TOKENS = frozenset({"content", "refusal", "chosenCandidates", "topCandidates"})
 
 
 def is_name(text: str) -> bool:

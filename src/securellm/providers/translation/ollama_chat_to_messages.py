@@ -1,0 +1,13 @@
+"""From clients of Ollama's own chat to upstreams of messages."""
+
+from securellm.providers.translation.messages import MESSAGES
+from securellm.providers.translation.model import Direction
+from securellm.providers.translation.ollama_chat import ENFORCED, MERE_HINTS, OLLAMA_CHAT
+
+DIRECTION = Direction(
+    source=OLLAMA_CHAT,
+    target=MESSAGES,
+    dropped=MERE_HINTS,
+    ignored=frozenset({ENFORCED}),
+    carried={"options.top_k": "top_k"},
+)
