@@ -7,23 +7,24 @@ from securellm.cache import Cached
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.core.messages import Leaf
-from securellm.core.surfaces import Surface
+from securellm.core.surfaces import FREE
 from securellm.core.usage import Usage
-from securellm.finops import Quote
+from securellm.finops import Price, Quote
 from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
 from securellm.gateway.closing import abandon, cause_of, close, settle
 from securellm.gateway.deadlines import refuse_late, time_left, too_late
-from securellm.gateway.headings import common_headers, cost_header, header_text, rate_headers_of
+from securellm.gateway.headings import common_headers, cost_header, header_text, lane_headers, rate_headers_of
 from securellm.gateway.journal import Undecided
-from securellm.gateway.lossless import blank, redact
+from securellm.gateway.lossless import blank, mended, redact
 from securellm.gateway.model import Headers, Reply
-from securellm.gateway.relay import StreamRelay
+from securellm.gateway.relay import MAX_REPLY_DEPTH, StreamRelay
 from securellm.gateway.snapshot import ServedModel, Snapshot
 from securellm.gateway.stages import Funded
+from securellm.gateway.translating import direction_of, occasion_of
 from securellm.guard import Screening
-from securellm.providers import DIALECTS
+from securellm.providers import DIALECTS, StreamTranslation, translate_answer
 from securellm.routing import PlannedAttempt
 
 _READ_OUT = 0.1
@@ -31,6 +32,9 @@ _READ_OUT = 0.1
 
 _UNBILLED = frozenset(range(300, 600)) - {504, 524}
 """By these statuses a provider says that it does not bill; by the two left out, a proxy that it stopped waiting."""
+
+_JSON = "application/json"
+_NOTHING = Price(input=0, output=0)
 
 MAX_REPLY = 32 * 1024 * 1024
 """Bytes of a whole reply that are held while it is screened."""
@@ -131,6 +135,7 @@ async def _fund_next(
     except GatewayError:
         raise failure from None
     before = case.may_be_billed
+    case.billable_before = case.billable_before or before
     # Taken over first: a record on its way to the disk will stand there, whether or not its client still waits.
     case.reservation, case.target, case.may_be_billed = reservation, target, False
     try:
@@ -148,7 +153,9 @@ async def _whole(
     funded: Funded, upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
 ) -> None:
     """Read, screen, settle and send an answer that is not streamed."""
-    surface = funded.received.surface
+    target = upstream.target
+    direction = direction_of(funded, target)
+    dialect = DIALECTS[target.surface]
     try:
         async with asyncio.timeout(time_left(funded.received, gates.clock)):
             body = await upstream.reply.read(MAX_REPLY)
@@ -156,31 +163,44 @@ async def _whole(
         raise too_late() from None
     case.note_first_byte()
     upstream.echoes.refuse_in(body)
-    try:
-        document = Document(body, max_depth=128)
-    except Refusal as refusal:
-        raise UpstreamFailure(Code.BAD_REPLY, f"the provider's answer is not valid: {refusal.reason}") from None
-    facts = DIALECTS[surface].read_reply(document)
+    content_type = upstream.content_type
+    if dialect.read_media is not None and content_type != _JSON:
+        document = None
+        facts = dialect.read_media(funded.request.document, body, content_type)
+    else:
+        content_type = _JSON
+        try:
+            document = Document(body, max_depth=MAX_REPLY_DEPTH)
+        except Refusal as refusal:
+            raise UpstreamFailure(Code.BAD_REPLY, f"the provider's answer is not valid: {refusal.reason}") from None
+        facts = dialect.read_reply(document)
     case.usage, case.finish, case.model_served = facts.usage, facts.finish, facts.model
     case.server_tool_uses, case.service_tier = facts.server_tool_uses, facts.service_tier
     if facts.failure is not None:
         raise facts.failure
     case.whole = True
-    if surface is Surface.RESPONSES and facts.id is not None:
-        gates.histories.note(funded.reservation.tenant, facts.id)
+    if direction is None:
+        case.keep(facts.kept)
     screening = await _screen_reply(facts.leaves, gates, case)
-    patch = Patch(document)
-    redact(patch, facts.leaves, screening.replacements, facts.mirrors)
-    if screening.replacements:
-        blank(patch, facts.mirrors)
-    if facts.model_path is not None and facts.model == upstream.target.upstream_model != model.name:
-        patch.set(facts.model_path, model.name)
-    answer = patch.apply() if patch else body
+    if document is None:
+        answer = mended(body, facts.leaves, screening.replacements)
+    else:
+        patch = Patch(document)
+        redact(patch, facts.leaves, screening.replacements, facts.mirrors)
+        if screening.replacements:
+            blank(patch, facts.mirrors)
+        if direction is None and facts.model_path is not None and facts.model == target.upstream_model != model.name:
+            patch.set(facts.model_path, model.name)
+        answer = patch.apply() if patch else body
+        if direction is not None:
+            said = Document(answer, max_depth=MAX_REPLY_DEPTH) if patch else document
+            answer = translate_answer(direction, said.members(), occasion_of(funded, target, model.name, gates.clock))
     settled = await settle(funded, gates, case)
     headers = (
-        (b"content-type", b"application/json"),
-        (b"x-securellm-provider", upstream.target.provider.encode("ascii")),
-        (b"x-securellm-model", header_text(facts.model or upstream.target.upstream_model)),
+        (b"content-type", content_type.encode("ascii")),
+        (b"x-securellm-provider", target.provider.encode("ascii")),
+        (b"x-securellm-model", header_text(facts.model or target.upstream_model)),
+        *lane_headers(funded, target),
         (b"x-securellm-cache", case.cache.encode("ascii")),
         *cost_header(settled),
         *common,
@@ -191,7 +211,7 @@ async def _whole(
             Cached(
                 status=200,
                 body=answer,
-                content_type="application/json",
+                content_type=content_type,
                 usage=facts.usage or Usage(),
                 model_served=facts.model or "",
                 request_id=funded.received.request_id,
@@ -205,24 +225,31 @@ async def _stream(
     funded: Funded, upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
 ) -> None:
     """Relay events as they are cleared; hold everything from the finish on until the outcome is durable."""
-    dialect = DIALECTS[funded.received.surface]
-    if dialect.open_stream is None:
+    target = upstream.target
+    dialect = DIALECTS[target.surface]
+    if dialect.open_stream is None or dialect.framing is None:
         raise Fault(Code.INTERNAL, "this surface does not stream")
+    direction = direction_of(funded, target)
     reader = dialect.open_stream(
         injected_usage=INCLUDE_USAGE in upstream.changes, choices=funded.request.estimate.choices
     )
     screen = case.stream_screen = gates.guard.open_stream(case.guard_mode, decision_id=case.decision_id)
     relay = StreamRelay(
         reader=reader,
+        framing=dialect.framing,
         screen=screen,
         screen_whole=lambda leaves: _screen_reply(leaves, gates, case),
         echoes=upstream.echoes,
-        upstream_model=upstream.target.upstream_model,
+        upstream_model=target.upstream_model,
         model=model.name,
+        translation=None
+        if direction is None
+        else StreamTranslation(direction, occasion_of(funded, target, model.name, gates.clock)),
     )
     served = (
-        (b"x-securellm-provider", upstream.target.provider.encode("ascii")),
-        (b"x-securellm-model", header_text(upstream.target.upstream_model)),
+        (b"x-securellm-provider", target.provider.encode("ascii")),
+        (b"x-securellm-model", header_text(target.upstream_model)),
+        *lane_headers(funded, target),
     )
     await reply.begin((*served, *common))
     try:
@@ -240,14 +267,14 @@ async def _stream(
             else:
                 await relay.end()
         case.whole = True
-        relay.settle_text()
+        relay.conclude()
     except TimeoutError:
         raise too_late() from None
     finally:
         case.usage, case.finish, case.model_served = reader.usage, reader.finish, reader.model
         case.server_tool_uses, case.service_tier = reader.server_tool_uses, reader.service_tier
-        if reader.id is not None:
-            gates.histories.note(funded.reservation.tenant, reader.id)
+        if direction is None:
+            case.keep(reader.kept)
     await settle(funded, gates, case)
     await reply.end(relay.rest())
     await _read_out(upstream)
@@ -281,9 +308,10 @@ async def _screen_reply(leaves: Sequence[Leaf], gates: Gates, case: Case) -> Scr
 
 
 def quote(target: PlannedAttempt, model: ServedModel) -> Quote:
+    known = model.prices.get((target.provider, target.upstream_model))
     return Quote(
         route=f"{target.provider}/{target.upstream_model}",
-        price=model.prices.get((target.provider, target.upstream_model)),
+        price=_NOTHING if target.surface in FREE else known,
         price_version=model.price_version,
         default_max_output=model.default_max_output,
     )

@@ -2,11 +2,13 @@
 
 import msgspec
 
-from securellm.core.document import Patch
+from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, UpstreamFailure
+from securellm.core.messages import Path
 from securellm.gateway.case import Case
 from securellm.gateway.echoes import Echoes
-from securellm.gateway.lossless import REDACTION, redact
+from securellm.gateway.headings import header_text
+from securellm.gateway.lossless import FOREIGN_REASONING, REDACTION, redact, without_strays
 from securellm.gateway.stages import Funded
 from securellm.providers import DIALECTS, Provider, Providers, UpstreamReply
 from securellm.routing import PlannedAttempt
@@ -14,6 +16,11 @@ from securellm.transport import Timeouts
 
 INCLUDE_USAGE = "include_usage"
 """The edit by which we asked for usage ourselves, so that its traces are taken out of the stream again."""
+
+_CAP = "max_completion_tokens"
+"""What translation bounds output by in chat completions."""
+_DEPTH = 10_000
+"""Levels of nesting: the client's body was bounded when it came, and translation adds a few to it."""
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +32,12 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """The closed list of edits made to the request, by name."""
     echoes: Echoes
     """What must not come back."""
+
+    @property
+    def content_type(self) -> str:
+        """Of its answer, without parameters, in lower case; JSON where it says nothing."""
+        written = next((value for name, value in self.reply.headers if name == b"content-type"), b"application/json")
+        return header_text(written.decode("latin-1").partition(";")[0].strip().lower()).decode("ascii")
 
 
 async def attempt(
@@ -40,42 +53,75 @@ async def attempt(
     received = funded.received
     provider = providers.get(target.provider)
     echoes = Echoes(provider.credential)
+    lossless = target.surface == received.surface
     body, changes = prepare(funded, target, provider)
     case.changes = changes
+    encode = DIALECTS[target.surface].encode
+    content_type = "application/json"
+    if encode is not None:
+        body, content_type = encode(body, funded.request.attachments)
     try:
         reply = await providers.call(
             target.provider,
-            received.surface,
+            target.surface,
             body,
-            client_headers=received.headers,
+            content_type=content_type,
+            model=target.upstream_model,
+            client_headers=received.headers if lossless else {},
             request_id=received.request_id,
             traceparent=received.traceparent,
-            query=received.query,
+            query=received.query if lossless else "",
             stream=funded.request.stream,
             timeouts=timeouts,
         )
     except UpstreamFailure as failure:
         echoes.scrub(failure)
+        if not lossless:
+            failure.param = None  # A place in a body that the caller never saw.
         raise
     return Upstream(target=target, reply=reply, changes=changes, echoes=echoes)
 
 
 def prepare(funded: Funded, target: PlannedAttempt, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
     """The bytes for the provider, and the names of the edits that made them."""
-    received, request, reservation = funded.received, funded.request, funded.reservation
-    screening = funded.routed.screened.screening
-    patch = Patch(request.document)
-    redact(patch, request.leaves, screening.replacements)
-    inject = request.stream and not request.wants_usage
-    model = target.upstream_model if target.upstream_model != request.model else None
-    changes = DIALECTS[received.surface].prepare(
+    received, request = funded.received, funded.request
+    replacements = funded.routed.screened.screening.replacements
+    named: tuple[str, ...] = (REDACTION,) if replacements else ()
+    translated = funded.routed.translations.get(target.surface) if target.surface != received.surface else None
+    if translated is None:
+        document, patch = request.document, Patch(request.document)
+        gone = without_strays(patch, document, received.surface)
+        named += (FOREIGN_REASONING,) if gone else ()
+        redact(patch, request.leaves, [due for due in replacements if not _is_in(request.leaves[due.leaf].path, gone)])
+        inject = request.stream and not request.wants_usage
+    else:
+        document = _bounded_once(translated.body, funded.reservation.output_cap, provider.caps(target.surface))
+        patch, inject = Patch(document), False
+        named += (f"translate:{target.surface}", *(f"drop:{path}" for path in translated.dropped))
+    changes = DIALECTS[target.surface].prepare(
         patch,
-        request.document,
-        upstream_model=model,
-        output_cap=reservation.output_cap,
-        cap_fields=provider.caps(received.surface),
+        document,
+        upstream_model=target.upstream_model,
+        output_cap=funded.reservation.output_cap,
+        cap_fields=provider.caps(target.surface),
         inject_usage=inject,
     )
-    named = ((REDACTION,) if screening.replacements else ()) + changes
-    body = patch.apply() if patch else request.document.text.encode("utf-8")
-    return body, named
+    body = patch.apply() if patch else document.text.encode("utf-8")
+    return body, named + changes
+
+
+def _bounded_once(body: bytes, output_cap: int | None, caps: tuple[str, ...]) -> Document:
+    """A translated request without a cap in a member that this upstream does not obey: one that it obeys follows.
+
+    In the lossless lane the caller's member stays beside ours; here both would be ours, and servers refuse both.
+    """
+    document = Document(body, max_depth=_DEPTH)
+    if output_cap is None or _CAP in caps or _CAP not in document.members():
+        return document
+    patch = Patch(document)
+    patch.remove((_CAP,))
+    return Document(patch.apply(), max_depth=_DEPTH)
+
+
+def _is_in(path: Path, places: tuple[Path, ...]) -> bool:
+    return any(path[: len(place)] == place for place in places)

@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from securellm.cache import Cache
+from securellm.cache import Cache, Idempotency
 from securellm.core.clock import Clock
 from securellm.core.errors import Code
+from securellm.custody import Custody
 from securellm.finops import Finops
 from securellm.gateway.gates import ask
-from securellm.gateway.histories import Histories
 from securellm.gateway.journal import Journal
 from securellm.gateway.snapshot import Snapshots
 from securellm.guard import Guard
@@ -33,9 +33,10 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     guard: Guard
     cache: Cache
+    idempotency: Idempotency
+    custody: Custody
     router: Router
     finops: Finops
-    histories: Histories
     providers: Providers
     journal: Journal
     clock: Clock

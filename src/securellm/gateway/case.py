@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from securellm.audit import Denied, FindingCount, Intent, Outcome, OutcomeStatus
-from securellm.cache import Cached, CacheKey
+from securellm.audit import Denied, FindingCount, IdempotencyKey, Intent, Outcome, OutcomeStatus
+from securellm.cache import Cached, CacheKey, Claim, Finished
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, GatewayError, UpstreamFailure
+from securellm.core.kept import Kept
 from securellm.core.usage import Usage
+from securellm.custody import MOST_AT_ONCE, Deposit, keepable
 from securellm.finops import Reservation, Settlement
 from securellm.gateway.model import Received, Request
 from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen, Verdict
@@ -29,11 +31,15 @@ class Case:
         self.identity: Identity | None = None
         self.request: Request | None = None
         self.model = ""
+        self.pinned: str | None = None
+        """The one provider that may answer: the caller said so, or what the request continues is kept there."""
         self.policy_version = ""
         self.guard_mode = GuardMode.STRICT
         self.guard_version = ""
         self.cache = "bypass"
         self.cache_key: CacheKey | None = None
+        self.claim: Claim | None = None
+        """That this is the first request of its idempotency key."""
         self.plan: Plan | None = None
         self.target: PlannedAttempt | None = None
         self.admission: Admission | None = None
@@ -41,6 +47,8 @@ class Case:
         """What is held for it now; set before its record is on the way, so that whatever happens it is settled."""
         self.may_be_billed = False
         """Whether bytes of the running attempt may have reached a provider that has not said no."""
+        self.billable_before = False
+        """Whether that was so of an attempt before it."""
         self.changes: tuple[str, ...] = ()
         self.stream_screen: StreamScreen | None = None
         self.usage: Usage | None = None
@@ -50,10 +58,15 @@ class Case:
         self.service_tier: str | None = None
         self.whole = False
         """Whether the provider's answer ended as its dialect says it must."""
+        self.deposit: Deposit | None = None
+        """What the provider keeps, once the OUTCOME says so."""
+        self.key_freed = False
+        """Whether the OUTCOME says that the idempotency key may be used again."""
         self.closed = False
         """Whether the OUTCOME is written, or being written."""
         self.first_byte_us: int | None = None
         self.attempt_started = received.started
+        self._kept: dict[str, Kept] = {}
         self._prompt_findings: Counter[tuple[str, str, str]] = Counter()
         self._reply_findings: Counter[tuple[str, str, str]] = Counter()
 
@@ -68,6 +81,12 @@ class Case:
     def note_first_byte(self) -> None:
         if self.first_byte_us is None:
             self.first_byte_us = self._elapsed_us(self.received.started)
+
+    def keep(self, given: Iterable[Kept]) -> None:
+        """The provider has given out ids by which this tenant may ask for something again."""
+        for kept in given:
+            if keepable(kept.id) and len(self._kept) < MOST_AT_ONCE:
+                self._kept[kept.id] = kept
 
     def attempt_seconds(self) -> float:
         return self._clock.monotonic() - self.attempt_started
@@ -103,6 +122,7 @@ class Case:
             currency=reservation.currency,
             hold=reservation.amount,
             cache="miss" if self.cache == "miss" else "bypass",
+            idempotency=None if self.claim is None else _stated(self.claim),
         )
 
     def outcome(self, settlement: Settlement, error: GatewayError | None) -> Outcome:
@@ -111,6 +131,8 @@ class Case:
         findings = self._reply_findings
         if isinstance(error, Blocked):
             findings = findings + Counter(_kinds(error.findings))
+        self.deposit = self._left_with_the_provider(settlement.reservation.tenant)
+        self.key_freed = error is not None and self._certainly_unbilled(settlement)
         return Outcome(
             request_id=self.received.request_id,
             status=_status(error),
@@ -130,12 +152,14 @@ class Case:
             first_byte_us=self.first_byte_us,
             findings=_counts(findings),
             changes=(*self.changes, REPLY_REDACTION) if _redacted(findings) else self.changes,
+            kept=() if self.deposit is None else self.deposit.things,
+            key_freed=self.key_freed,
         )
 
-    def cached(self, hit: Cached, settlement: Settlement) -> Outcome:
+    def cached(self, hit: Cached | Finished, settlement: Settlement) -> Outcome:
         return Outcome(
             request_id=self.received.request_id,
-            status=OutcomeStatus.CACHED,
+            status=OutcomeStatus.CACHED if isinstance(hit, Cached) else OutcomeStatus.REPLAYED,
             http_status=hit.status,
             model_served=hit.model_served,
             attempts=0,
@@ -143,6 +167,7 @@ class Case:
             presumed=settlement.presumed,
             cost_known=settlement.cost_known,
             duration_us=self._elapsed_us(self.received.started),
+            answer_of=hit.request_id,
         )
 
     def denied(self, error: GatewayError) -> Denied:
@@ -165,6 +190,17 @@ class Case:
             findings=_counts(findings),
         )
 
+    def _left_with_the_provider(self, tenant: str) -> Deposit | None:
+        if self.target is None or not self._kept:
+            return None
+        things = tuple(self._kept.values())
+        return Deposit(tenant=tenant, provider=self.target.provider, request_id=self.received.request_id, things=things)
+
+    def _certainly_unbilled(self, settlement: Settlement) -> bool:
+        """Whether asking again under the same idempotency key pays for nothing twice."""
+        spent = settlement.settled or settlement.presumed or not settlement.cost_known
+        return self.claim is not None and not spent and not self.billable_before
+
     def _elapsed_us(self, since: float) -> int:
         return max(0, int((self._clock.monotonic() - since) * 1_000_000))
 
@@ -177,6 +213,10 @@ def _status(error: GatewayError | None) -> OutcomeStatus:
     if error.code is Code.CLIENT_DISCONNECTED:
         return OutcomeStatus.CLIENT_DISCONNECTED
     return OutcomeStatus.FAILED if isinstance(error, UpstreamFailure) else OutcomeStatus.REFUSED
+
+
+def _stated(claim: Claim) -> IdempotencyKey:
+    return IdempotencyKey(key=claim.key.hex(), fingerprint=claim.fingerprint.hex(), expires_us=claim.expires_us)
 
 
 def _redacted(findings: Counter[tuple[str, str, str]]) -> bool:

@@ -63,9 +63,13 @@ def _paid(gates: Gates, case: Case, reservation: Reservation) -> Settlement:
 
 
 def _account(gates: Gates, case: Case, settlement: Settlement) -> None:
-    """After the record: move the money, the limits and the metrics."""
+    """After the record: move the money, what is kept for whom, the limits and the metrics."""
     reservation = settlement.reservation
     gates.finops.apply(settlement)
+    if case.deposit is not None:
+        gates.custody.note(case.deposit)
+    if case.claim is not None:
+        gates.idempotency.ended(case.claim, freed=case.key_freed)
     if case.usage is not None and case.admission is not None:
         gates.limits.charge(case.admission, case.usage.total_tokens)
     target = case.target

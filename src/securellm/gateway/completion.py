@@ -4,7 +4,7 @@ from functools import partial
 
 import msgspec
 
-from securellm.cache import Cached, CacheFacts, cache_key, cacheable, recallable
+from securellm.cache import Cached, CacheFacts, Claim, Finished, cache_key, cacheable, recallable
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.finops import Estimate, Price, Quote, Reservation
 from securellm.gateway.answering import answer, quote
@@ -16,11 +16,14 @@ from securellm.gateway.gates import ask
 from securellm.gateway.headings import rate_headers_of
 from securellm.gateway.journal import Undecided
 from securellm.gateway.lossless import refuse_colliding_keys
-from securellm.gateway.model import Received, Reply
+from securellm.gateway.model import Headers, Received, Reply
+from securellm.gateway.recording import RecordingReply
 from securellm.gateway.snapshot import ServedModel, Snapshot, TenantFacts
 from securellm.gateway.stages import Admitted, Funded, Identified, Permitted, Routed, Screened
+from securellm.gateway.translating import translate_for
 from securellm.identity import Identity
 from securellm.policy import Facts
+from securellm.routing import pinned_of, spelled
 
 
 async def complete(received: Received, reply: Reply, gates: Gates) -> None:
@@ -48,8 +51,12 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         raise
     try:
         try:
+            await _find_keeper(admitted, model, gates, case)
             screened = await _screen(admitted, tenant, gates, case)
-            hit = await _recall(screened, model, gates, case)
+            hit = await _claim(screened, model, gates, case)
+            if case.claim is not None:
+                reply = RecordingReply(reply, partial(_keep_answer, gates, case, case.claim))
+            hit = hit or await _recall(screened, model, gates, case)
             if hit is not None:
                 await _replay(screened, hit, tenant, model, snapshot, reply, gates, case)
                 return
@@ -65,6 +72,8 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
             raise
         await answer(funded, model, snapshot, reply, gates, case)
     finally:
+        if case.claim is not None:
+            gates.idempotency.left(case.claim, recorded=case.closed)
         gates.limits.release(admitted.admission)
 
 
@@ -105,10 +114,12 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
     tenant = snapshot.tenants.get(identity.tenant)
     if tenant is None:
         raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
+    name, spelled_pin = _spelled(request.model or snapshot.default_model, snapshot, tenant)
+    case.pinned = pinned_of(identified.received.pinned_provider, spelled_pin)
     facts = Facts(
         tenant=identity.tenant,
         key_id=identity.key_id,
-        model=request.model or snapshot.default_model,
+        model=name,
         surface=identified.received.surface,
         key_models=identity.models,
         tenant_models=tenant.models,
@@ -118,9 +129,16 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
     case.model = facts.model
     permit = await gates.ask("policy", gates.policy.permit(facts, decision_id=case.decision_id))
     permitted = Permitted(identified, request, permit)
-    gates.histories.refuse_foreign(identity.tenant, request.histories, alone=len(snapshot.tenants) == 1)
     case.policy_version = permit.bundle
     return permitted
+
+
+def _spelled(name: str, snapshot: Snapshot, tenant: TenantFacts) -> tuple[str, str | None]:
+    """The model's own name, and the provider that `provider/model` pins, among the models that the tenant may see."""
+    if name in snapshot.models or "/" not in name:
+        return name, None
+    routes = {model: snapshot.models[model].candidates for model in tenant.models if model in snapshot.models}
+    return spelled(name, known_models=snapshot.models.keys(), routes=routes)
 
 
 async def _admit(permitted: Permitted, tenant: TenantFacts, gates: Gates) -> Admitted:
@@ -156,6 +174,62 @@ async def _screen(admitted: Admitted, tenant: TenantFacts, gates: Gates, case: C
     return screened
 
 
+async def _find_keeper(admitted: Admitted, model: ServedModel, gates: Gates, case: Case) -> None:
+    """What the request names must be the tenant's own; the provider that keeps it is the one that can answer."""
+    named = admitted.permitted.request.histories
+    if not named:
+        return
+    tenant = admitted.permitted.identified.identity.tenant
+    keeper = await gates.ask("custody", gates.custody.keeper(tenant, named, pinned=case.pinned))
+    if type(keeper) is not str:
+        raise Fault(Code.GATE_FAILED, "custody returned something else than a provider")
+    if all(place.provider != keeper for place in model.candidates):
+        raise Refusal(Code.NO_ROUTE, "the provider that keeps what the request names does not serve this model")
+    case.pinned = keeper
+
+
+async def _claim(screened: Screened, model: ServedModel, gates: Gates, case: Case) -> Cached | Finished | None:
+    """Take the request's idempotency key, if it has one, or find the answer that was given under it."""
+    permitted = screened.admitted.permitted
+    received, identity = permitted.identified.received, permitted.identified.identity
+    if received.idempotency_key is None:
+        return None
+    found = await gates.ask(
+        "idempotency",
+        gates.idempotency.claim(
+            received.idempotency_key,
+            tenant=identity.tenant,
+            principal=identity.principal,
+            surface=received.surface,
+            model=permitted.request.model,
+            stream=permitted.request.stream,
+            asked=_asked(permitted, model, gates, case.pinned),
+            request_id=received.request_id,
+        ),
+    )
+    if type(found) is Finished:
+        return found
+    if type(found) is not Claim:
+        raise Fault(Code.GATE_FAILED, "the idempotency keys returned neither a claim nor an answer")
+    case.claim = found
+    return None
+
+
+def _keep_answer(
+    gates: Gates, case: Case, claim: Claim, status: int, headers: Headers, body: bytes, streamed: bool
+) -> None:
+    """The answer is about to leave: whoever asks the same again under the same key is given it."""
+    finished = Finished(
+        status=status,
+        headers=headers,
+        body=body,
+        streamed=streamed,
+        model_served=case.model_served or "",
+        request_id=case.received.request_id,
+    )
+    gates.idempotency.answered(claim, finished)
+
+
 async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Case) -> Cached | None:
     permitted = screened.admitted.permitted
     request = permitted.request
@@ -172,7 +246,7 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
         tenant=permitted.identified.identity.tenant,
         surface=permitted.identified.received.surface,
         model=permitted.permit.model,
-        body=_asked(permitted, model, gates),
+        body=_asked(permitted, model, gates, case.pinned),
         bundle=permitted.permit.bundle,
         guard_pack=f"{screened.screening.pack}/{screened.screening.mode}",
         price_version=model.price_version,
@@ -188,21 +262,21 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
     return hit
 
 
-def _asked(permitted: Permitted, model: ServedModel, gates: Gates) -> bytes:
+def _asked(permitted: Permitted, model: ServedModel, gates: Gates, pinned: str | None) -> bytes:
     """All that an answer may depend on: the body, and what travels on beside it."""
     received = permitted.identified.received
     forwarded: set[str] = set()
     for candidate in model.candidates:
         forwarded |= gates.providers.get(candidate.provider).kind.forwarded_headers
     beside = [f"{name}: {received.headers[name]}" for name in sorted(forwarded) if name in received.headers]
-    beside += [received.query, received.pinned_provider or ""]
+    beside += [received.query, pinned or ""]
     # No JSON text holds a NUL, and no header or query can.
     return "\0".join((permitted.request.document.text, *beside)).encode("utf-8", "backslashreplace")
 
 
 async def _replay(
     screened: Screened,
-    hit: Cached,
+    hit: Cached | Finished,
     tenant: TenantFacts,
     model: ServedModel,
     snapshot: Snapshot,
@@ -210,7 +284,7 @@ async def _replay(
     gates: Gates,
     case: Case,
 ) -> None:
-    """Answer from the cache: no provider is asked, nothing is spent, and it is recorded all the same."""
+    """Give an answer again: no provider is asked, nothing is spent, and it is recorded all the same."""
     await _route(screened, model, snapshot, gates, case, send=False)
     reservation = await gates.ask(
         "finops",
@@ -234,35 +308,59 @@ async def _replay(
         raise
     finally:
         gates.finops.apply(settlement)
-    headers = (
-        (b"content-type", hit.content_type.encode("ascii")),
-        (b"x-securellm-cache", b"hit"),
+        if case.claim is not None and case.closed:
+            gates.idempotency.ended(case.claim, freed=False)
+    common = (
         (b"x-securellm-decision-id", case.decision_id.encode("ascii")),
         *rate_headers_of(screened.admitted.permitted.identified, snapshot, gates),
     )
-    await reply.send(hit.status, headers, hit.body)
+    if isinstance(hit, Cached):
+        case.model_served = hit.model_served
+        of_the_answer: Headers = ((b"content-type", hit.content_type.encode("ascii")), (b"x-securellm-cache", b"hit"))
+        await reply.send(hit.status, (*of_the_answer, *common), hit.body)
+        return
+    of_the_answer = (
+        *hit.headers,
+        (b"x-securellm-idempotent-replay", b"true"),
+        (b"x-securellm-original-request-id", hit.request_id.encode("ascii")),
+    )
+    if hit.streamed:
+        await reply.begin((*of_the_answer, *common))
+        await reply.end(hit.body)
+    else:
+        await reply.send(hit.status, (*of_the_answer, *common), hit.body)
 
 
 async def _route(
     screened: Screened, model: ServedModel, snapshot: Snapshot, gates: Gates, case: Case, *, send: bool = True
 ) -> Routed:
     """Plan the attempts; with `send`, a place in the first provider's own rate is taken."""
-    received = screened.admitted.permitted.identified.received
+    permitted = screened.admitted.permitted
+    received, request = permitted.identified.received, permitted.request
+    translations = translate_for(screened, model)
     crowded: dict[str, float] = {}
     while True:
-        plan = await gates.ask(
-            "routing",
-            gates.router.plan(
-                model.name,
-                received.surface,
-                candidates=[
-                    msgspec.structs.replace(candidate, healthy=False) if candidate.provider in crowded else candidate
-                    for candidate in model.candidates
-                ],
-                pinned=received.pinned_provider,
-            ),
-        )
-        routed = Routed(screened, plan)
+        try:
+            plan = await gates.ask(
+                "routing",
+                gates.router.plan(
+                    model.name,
+                    received.surface,
+                    candidates=[
+                        msgspec.structs.replace(place, healthy=False) if place.provider in crowded else place
+                        for place in model.candidates
+                    ],
+                    pinned=case.pinned,
+                    needs=request.needs,
+                    output_cap=request.estimate.output_cap,
+                    translatable=tuple(translations.said),
+                ),
+            )
+        except Refusal as refusal:
+            if refusal.code is Code.NO_ROUTE and refusal.param == "model" and translations.refused is not None:
+                raise translations.refused from refusal
+            raise
+        routed = Routed(screened, plan, translations.said)
         case.plan = plan
         first = plan.attempts[0].provider
         if not send:

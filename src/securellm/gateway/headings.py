@@ -6,6 +6,7 @@ from securellm.gateway.model import Headers
 from securellm.gateway.ratelimits import rate_headers
 from securellm.gateway.snapshot import Snapshot
 from securellm.gateway.stages import Funded, Identified, Settled
+from securellm.routing import PlannedAttempt
 
 
 def rate_headers_of(identified: Identified, snapshot: Snapshot, gates: Gates) -> Headers:
@@ -24,6 +25,19 @@ def common_headers(case: Case, funded: Funded) -> Headers:
     return tuple(headers)
 
 
+def lane_headers(funded: Funded, target: PlannedAttempt) -> Headers:
+    """In which dialect the provider was asked, where it is not the caller's, and what that had no place for."""
+    if target.surface is funded.received.surface:
+        return ()
+    dropped = funded.routed.translations[target.surface].dropped
+    translated = (b"x-securellm-translated", target.surface.encode("ascii"))
+    return (
+        (translated, (b"x-securellm-dropped", header_text(",".join(dropped), longest=1024)))
+        if dropped
+        else (translated,)
+    )
+
+
 def cost_header(settled: Settled) -> Headers:
     settlement = settled.settlement
     if not settlement.cost_known:
@@ -31,6 +45,6 @@ def cost_header(settled: Settled) -> Headers:
     return ((b"x-securellm-cost-nanos", str(settlement.settled).encode("ascii")),)
 
 
-def header_text(text: str) -> bytes:
-    """Text of a provider, fit for a header."""
-    return bytes(byte if 32 < byte < 127 else 63 for byte in text.encode("ascii", "replace")[:128])
+def header_text(text: str, *, longest: int = 128) -> bytes:
+    """Text that is not ours, fit for a header."""
+    return bytes(byte if 32 < byte < 127 else 63 for byte in text.encode("ascii", "replace")[:longest])

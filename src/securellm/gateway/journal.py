@@ -6,9 +6,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from securellm.audit import Attempt, AuditLog, DeniedAggregate, Record
-from securellm.cache import Cached
+from securellm.cache import Cached, Finished, freeing, taking
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
+from securellm.custody import keeping
 from securellm.finops import Reservation, Settlement, attempting, holding, settling
 from securellm.gateway.case import Case
 from securellm.gateway.stages import Recorded
@@ -52,7 +53,9 @@ class Journal:
 
     async def intent(self, case: Case, reservation: Reservation) -> Recorded:
         """The reservation, durable. Nothing may reach a provider before this returns."""
-        await self._durable(self._audit.appending(case.intent()), holding(reservation), new_work=True)
+        await self._durable(
+            self._audit.appending(case.intent()), holding(reservation), *_key_taken(case), new_work=True
+        )
         return Recorded(reservation.request_id)
 
     async def attempt(self, reservation: Reservation, target: PlannedAttempt, failure: UpstreamFailure) -> Recorded:
@@ -77,18 +80,25 @@ class Journal:
 
         When the request stops waiting before the record is durable, `late` is called once it is.
         """
+        record = case.outcome(settlement, error)
+        beside: list[Operation] = []
+        if case.deposit is not None:
+            beside.append(keeping(case.deposit))
+        if case.claim is not None and record.key_freed:
+            beside.append(freeing(case.claim))
         try:
-            await self._durable(self._audit.appending(case.outcome(settlement, error)), settling(settlement))
+            await self._durable(self._audit.appending(record), settling(settlement), *beside)
         except (Undecided, asyncio.CancelledError):
             self.afterwards(self._behind(late))
             raise
         return Recorded(settlement.reservation.request_id)
 
-    async def cached(self, case: Case, hit: Cached, settlement: Settlement) -> None:
+    async def cached(self, case: Case, hit: Cached | Finished, settlement: Settlement) -> None:
         """An answer that no provider was asked for: both of its records at once."""
         await self._durable(
             self._audit.appending(case.intent()),
             holding(settlement.reservation),
+            *_key_taken(case),
             self._audit.appending(case.cached(hit, settlement)),
             settling(settlement),
             new_work=True,
@@ -162,6 +172,10 @@ class Journal:
         """Act once all that was submitted before is durable."""
         await self._writer.submit(lambda _: None)
         act()
+
+
+def _key_taken(case: Case) -> tuple[Operation, ...]:
+    return () if case.claim is None else (taking(case.claim),)
 
 
 async def _quietly(closing: Coroutine[Any, Any, None]) -> None:

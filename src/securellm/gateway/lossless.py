@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Refusal
-from securellm.core.messages import Kind, Leaf, Replacement
-from securellm.providers import Mirror
+from securellm.core.messages import Kind, Leaf, Path, Replacement
+from securellm.core.surfaces import Surface
+from securellm.providers import MARK, Mirror, strays
 
 REDACTION = "redaction"
 """The name of the guard's replacements in the closed list."""
+FOREIGN_REASONING = "foreign_reasoning"
+"""The name of taking out what another provider thought."""
 
 
 def redact(
@@ -32,6 +35,34 @@ def redact(
                 leaf.path, replacement.start, replacement.end, replacement.text, key=leaf.kind is Kind.KEY
             )
         done.add(replacement.leaf)
+
+
+def without_strays(patch: Patch, document: Document, surface: Surface) -> tuple[Path, ...]:
+    """Take out thoughts that we marked as another provider's: this one did not sign them, and would refuse them.
+
+    What was taken out, by its place.
+    """
+    found = strays(surface, document.members()) if MARK in document.text else ()
+    arrays: dict[Path, list[int]] = {}
+    for path in found:
+        index = path[-1]
+        assert isinstance(index, int)
+        arrays.setdefault(path[:-1], []).append(index)
+    for path, indexes in arrays.items():
+        patch.remove_elements(path, indexes)
+    return found
+
+
+def mended(body: bytes, leaves: Sequence[Leaf], replacements: Iterable[Replacement]) -> bytes:
+    """The guard's replacements in a body that is no JSON: its one leaf, if there is one, is all of its text."""
+    due = sorted(replacements, key=lambda replacement: replacement.start, reverse=True)
+    if not due:
+        return body
+    (leaf,) = leaves
+    text = leaf.text
+    for replacement in due:
+        text = text[: replacement.start] + replacement.text + text[replacement.end :]
+    return text.encode("utf-8")
 
 
 def refuse_colliding_keys(document: Document, leaves: Sequence[Leaf], replacements: Sequence[Replacement]) -> None:

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import msgspec
 
+from securellm.core.capabilities import Capability
 from securellm.core.document import Document
-from securellm.core.messages import Leaf
+from securellm.core.messages import Attachment, Leaf
 from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 
@@ -23,12 +24,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool
     """Whether the caller itself asked for usage in the stream."""
     leaves: tuple[Leaf, ...]
+    attachments: tuple[Attachment, ...] = ()
+    """The files of a form; `document` names each by its size and digest, so that it stands for them."""
     message_count: int
     images: int
     """How many images the provider must look at, inline or remote."""
     histories: tuple[str, ...] = ()
-    """Ids of answers or conversations, kept by the provider, that the request continues."""
+    """Ids of all that the request names and a provider keeps: answers, conversations, files."""
     estimate: Estimate
+    needs: frozenset[Capability] = frozenset()
+    """What a model must offer to be able to answer."""
     deterministic: bool
     """Whether equal requests may share an answer: embeddings, or temperature 0 without tools."""
     cache_control: str = ""
@@ -52,6 +57,8 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic seconds after which the caller no longer waits."""
     query: str
     pinned_provider: str | None
+    idempotency_key: str | None = None
+    """What the caller calls this request, so that asking again is not asking twice."""
     read: Callable[[], Awaitable[Request]]
     left: Callable[[], bool]
     """Whether the client has gone away: why the story was cancelled, if it was."""

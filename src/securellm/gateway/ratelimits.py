@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from securellm.core.surfaces import Surface
+from securellm.core.surfaces import Manner, Surface, manner_of
 from securellm.gateway.model import Headers
 from securellm.limits import Remaining, Window
 
@@ -13,9 +13,9 @@ _ANTHROPIC = [tuple(f"anthropic-ratelimit-{kind}-{field}".encode("ascii") for fi
 
 
 def rate_headers(remaining: Remaining, surface: Surface, *, now_us: int) -> Headers:
-    """`x-ratelimit-*` (reset as a duration), or for messages `anthropic-ratelimit-*` (reset as RFC 3339)."""
+    """`x-ratelimit-*` (reset as a duration), or as Anthropic words it `anthropic-ratelimit-*` (reset as RFC 3339)."""
     headers: list[tuple[bytes, bytes]] = []
-    anthropic = surface is Surface.MESSAGES
+    anthropic = manner_of(surface) is Manner.ANTHROPIC
     windows = (remaining.requests, remaining.tokens)
     for names, window in zip(_ANTHROPIC if anthropic else _OPENAI, windows, strict=True):
         if window is None:

@@ -3,16 +3,21 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from securellm.core.document import Patch
+import msgspec
+
+from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.messages import Leaf, Role
 from securellm.gateway.echoes import Echoes
 from securellm.gateway.lossless import blank, redact
 from securellm.guard import Screening, StreamScreen
-from securellm.providers import EventView, Fragment, SseEvent, SseParser, StreamReader, rewrite, without_notes
+from securellm.providers import EventView, Fragment, Framing, StreamEvent, StreamReader, StreamTranslation
 
 MAX_HELD = 32 * 1024 * 1024
 """Bytes of events held at once: more than any reply a client could want held back."""
+
+MAX_REPLY_DEPTH = 128
+"""Levels of nesting in what a provider answers."""
 
 ScreenWhole = Callable[[Sequence[Leaf]], Awaitable[Screening]]
 
@@ -22,7 +27,7 @@ class _Held:
 
     __slots__ = ("event", "pieces", "screening", "view", "whole")
 
-    def __init__(self, event: SseEvent, view: EventView) -> None:
+    def __init__(self, event: StreamEvent, view: EventView) -> None:
         self.event = event
         self.view = view
         self.pieces: list[tuple[Fragment, int, int]] = []
@@ -34,22 +39,27 @@ class _Held:
 class StreamRelay:
     """Fed the provider's bytes, gives the bytes the client may have.
 
-    With nothing found, events leave exactly as they came, never split or merged. From the first event that
-    carries a finish reason everything stays until `rest`, which the story asks for once the outcome is durable.
+    With nothing found, events leave exactly as they came, never split or merged; with a `translation`, what they
+    say leaves in the client's dialect. From the first event that carries a finish reason everything stays until
+    `rest`, which the story asks for once the outcome is durable.
     """
 
     def __init__(
         self,
         *,
         reader: StreamReader,
+        framing: Framing,
         screen: StreamScreen,
         screen_whole: ScreenWhole,
         echoes: Echoes,
         upstream_model: str,
         model: str,
+        translation: StreamTranslation | None = None,
     ) -> None:
-        self._parser = SseParser()
+        self._framing = framing
+        self._parser = framing.parser()
         self._reader = reader
+        self._translation = translation
         self._screen = screen
         self._screen_whole = screen_whole
         self._echoes = echoes
@@ -59,17 +69,22 @@ class StreamRelay:
         self._held_bytes = 0
         self._lengths: dict[str, int] = {}
         self._finishing = False
+        self._rest = b""
+        self._sequence = -1
         self.redacted = False
         self.failure: GatewayError | None = None
         """Why the stream cannot go on: the provider's failure or the guard's refusal."""
-        self.sequence = -1
-        """The last `sequence_number` that left, for the dialect that counts its events."""
         self.output_bytes = 0
         """UTF-8 bytes of text relayed so far: an upper bound of the tokens in it."""
 
     @property
     def terminal(self) -> bool:
         return self._reader.terminal
+
+    @property
+    def sequence(self) -> int:
+        """The last `sequence_number` that left, for the dialect that counts its events."""
+        return self._sequence if self._translation is None else self._translation.sequence
 
     async def feed(self, data: bytes) -> bytes:
         """The events that may leave now, in one piece; those before a `failure` too."""
@@ -80,7 +95,12 @@ class StreamRelay:
                 await self._take(event)
         except GatewayError as error:
             self.failure = error
-        return self._release(everything=False)
+        released: list[bytes] = []
+        try:
+            self._release(released, everything=False)
+        except GatewayError as error:
+            self.failure = self.failure or error
+        return b"".join(released)
 
     async def end(self) -> None:
         """The provider's side has ended. Raises UpstreamFailure(TRUNCATED) when its terminal event never came."""
@@ -92,16 +112,20 @@ class StreamRelay:
         if failure is not None:
             raise failure
 
+    def conclude(self) -> None:
+        """All has been seen: what is held is decided and written out. May raise the guard's refusal, or BAD_REPLY."""
+        self._screen.finish()
+        released: list[bytes] = []
+        self._release(released, everything=True)
+        if self._translation is not None:
+            released.append(self._translation.end())
+        self._rest = b"".join(released)
+
     def rest(self) -> bytes:
         """Everything still held, the terminal event last. The outcome must be durable before this is asked."""
-        self._screen.finish()
-        return self._release(everything=True)
+        return self._rest
 
-    def settle_text(self) -> None:
-        """All text has been seen: what is held can be decided. May raise the guard's refusal."""
-        self._screen.finish()
-
-    async def _take(self, event: SseEvent) -> None:
+    async def _take(self, event: StreamEvent) -> None:
         self._echoes.refuse_in(event.data, carrier=event.raw)
         view = self._reader.read(event)
         if view.failure is not None:
@@ -130,8 +154,7 @@ class StreamRelay:
         if self._held_bytes > MAX_HELD:
             raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"more than {MAX_HELD} bytes of the stream are held back")
 
-    def _release(self, *, everything: bool) -> bytes:
-        parts: list[bytes] = []
+    def _release(self, released: list[bytes], *, everything: bool) -> None:
         while self._held:
             held = self._held[0]
             if held.view.finish is not None or held.view.terminal:
@@ -140,8 +163,7 @@ class StreamRelay:
                 break
             self._held.popleft()
             self._held_bytes -= len(held.event.raw)
-            parts.append(self._render(held))
-        return b"".join(parts)
+            released.append(self._render(held))
 
     def _is_settled(self, held: _Held) -> bool:
         return all(
@@ -151,16 +173,34 @@ class StreamRelay:
         )
 
     def _render(self, held: _Held) -> bytes:
-        view = held.view
+        view, event = held.view, held.event
         if view.document is None:
+            if self._translation is not None:
+                return b""
             redacted_notes = held.screening is not None and held.screening.replacements
             self.redacted = self.redacted or bool(redacted_notes)
-            return without_notes(held.event) if redacted_notes else held.event.raw
+            return self._framing.without_notes(event) if redacted_notes else event.raw
+        patch, notes_found = self._redacted(held)
+        if self._translation is not None:
+            document = Document(patch.apply(), max_depth=MAX_REPLY_DEPTH) if patch else view.document
+            return self._translation.feed(document.members())
         members = view.document.root
         if isinstance(members, dict) and isinstance(number := members.get("sequence_number"), int):
-            self.sequence = number
+            self._sequence = number
+        for path in view.removals:
+            patch.remove(path)
+        if view.model_path is not None and view.model == self._upstream_model != self._model:
+            patch.set(view.model_path, self._model)
+        raw = self._framing.rewrite(event, patch.apply()) if patch else event.raw
+        if notes_found:
+            raw = self._framing.without_notes(msgspec.structs.replace(event, raw=raw))
+        return raw
+
+    def _redacted(self, held: _Held) -> tuple[Patch, bool]:
+        """The guard's replacements in the event's data, and whether one is due in the lines around it."""
+        view = held.view
+        assert view.document is not None
         patch = Patch(view.document)
-        event = held.event
         replaced = False
         for fragment, start, end in held.pieces:
             for cut_start, cut_end, text in self._screen.cuts(fragment.channel, start, end):
@@ -174,17 +214,8 @@ class StreamRelay:
             inside = [r for r in held.screening.replacements if held.whole[r.leaf].path]
             notes_found = len(inside) < len(held.screening.replacements)
             redact(patch, held.whole, inside, view.mirrors)
-        if replaced:
-            self.redacted = True
+        # The last event may spell all that was said once more.
+        self.redacted = self.redacted or replaced
+        if replaced or (self.redacted and view.terminal):
             blank(patch, view.mirrors)
-        for path in view.removals:
-            patch.remove(path)
-        if view.model_path is not None and view.model == self._upstream_model != self._model:
-            patch.set(view.model_path, self._model)
-        raw = rewrite(event, patch.apply()) if patch else event.raw
-        return without_notes_of(event, raw) if notes_found else raw
-
-
-def without_notes_of(event: SseEvent, raw: bytes) -> bytes:
-    """`raw`, a rewriting of `event`, without the lines in which something was found."""
-    return without_notes(SseEvent(raw=raw, data=event.data, event=event.event, notes=event.notes))
+        return patch, notes_found

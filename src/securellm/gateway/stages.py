@@ -4,15 +4,20 @@ The provider call takes only `Funded`. Skipping a gate or changing the order is 
 `Fault` at run time when a gate hands back anything but its own proof.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from securellm.core.errors import Code, Fault
+from securellm.core.surfaces import Surface
 from securellm.finops import Reservation, Settlement
 from securellm.gateway.model import Received, Request
 from securellm.guard import Screening
 from securellm.identity import Identity
 from securellm.limits import Admission
 from securellm.policy import Permit
+from securellm.providers import Translated
 from securellm.routing import Plan
 
 
@@ -68,14 +73,19 @@ class Screened(msgspec.Struct, frozen=True):
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """We know where to send it."""
+    """We know where to send it, and what to say there."""
 
     screened: Screened
     plan: Plan
+    translations: Mapping[Surface, Translated] = MappingProxyType({})
+    """The request in the other dialects that the plan speaks."""
 
     def __post_init__(self) -> None:
         _prove(self.screened, Screened)
         _prove(self.plan, Plan)
+        spoken = self.screened.admitted.permitted.identified.received.surface
+        if any(attempt.surface not in (spoken, *self.translations) for attempt in self.plan.attempts):
+            raise Fault(Code.GATE_FAILED, "the plan speaks a dialect that the request was not translated into")
 
 
 class Recorded(msgspec.Struct, frozen=True):

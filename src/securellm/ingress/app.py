@@ -1,4 +1,4 @@
-"""The data plane's front: which path is which surface, and the edge beyond which no exception passes."""
+"""The data plane's front: what each path leads to, and the edge beyond which no exception passes."""
 
 import asyncio
 import json
@@ -9,39 +9,36 @@ from securellm.core.clock import Clock
 from securellm.core.document import Document
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.core.ids import Ids
-from securellm.core.surfaces import Surface
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.completion import complete
 from securellm.gateway.model import Received, Request
-from securellm.gateway.models import VisibleModel, list_models
-from securellm.ingress import chat, embeddings, messages, responses
+from securellm.gateway.models import list_models
+from securellm.ingress import listings, openapi, routes
 from securellm.ingress.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
 from securellm.ingress.headers import Trace, credential, deadline, prefers_portuguese, read_headers, trace
+from securellm.ingress.listings import Listed
+from securellm.ingress.manners import manner_at
+from securellm.ingress.query import Query
 from securellm.ingress.reply import HttpReply
+from securellm.ingress.routes import Place
 from securellm.telemetry.logs import logger
 from securellm.telemetry.metrics import Metrics
 
 _log = logger("ingress")
 
-
-class Route(NamedTuple):
-    """A governed path: the surface it belongs to and how its body is read."""
-
-    surface: Surface
-    extract: Callable[[Document, Mapping[str, str]], Request]
-
-
-ROUTES: Mapping[str, Route] = {
-    "/v1/chat/completions": Route(Surface.CHAT, chat.extract),
-    "/v1/responses": Route(Surface.RESPONSES, responses.extract),
-    "/v1/messages": Route(Surface.MESSAGES, messages.extract),
-    "/v1/embeddings": Route(Surface.EMBEDDINGS, embeddings.extract),
-}
-"""Every path that can reach a provider. What is not here is not served."""
+Destination = Place | Listed
 
 HEALTH_PATHS = frozenset(
     {"/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics"}
 )
+_ROOT = "/"
+_OPEN_PATHS = HEALTH_PATHS | {_ROOT, openapi.PATH}
+"""What needs no key."""
+_ALIVE = frozenset({_ROOT, "/livez", "/health/liveliness", "/health/liveness"})
+"""What answers while the loop does. Some clients look at the root before their first request, without a key."""
+_JSON = (b"content-type", b"application/json")
+_SHORT_BODY = 64 * 1024
+"""Bytes of a body that names a model and nothing else."""
 
 
 class IngressLimits(NamedTuple):
@@ -62,9 +59,12 @@ class Health(NamedTuple):
 
 
 class _Opening(NamedTuple):
-    """What the headers say that the story needs."""
+    """What the request line and the headers say that the story needs."""
 
     headers: Mapping[str, str]
+    query: Query
+    model: str
+    """Which the path names; empty where it names none."""
     trace: Trace
     credential: str | None
     deadline: float | None
@@ -91,16 +91,13 @@ class Ingress:
         await self.serve(AsgiExchange(scope, receive, send))
 
     async def serve(self, exchange: Exchange) -> None:
-        """Answer one exchange; whatever happens, in the caller's dialect."""
-        route = ROUTES.get(exchange.path)
-        surface = route.surface if route is not None else _surface_of(exchange)
-        label = route.surface.value if route is not None else "other"
+        """Answer one exchange; whatever happens, in the caller's manner."""
+        destination = routes.find(exchange.path) or listings.find(exchange.path)
         started = self._clock.monotonic()
-        request_id = self._ids.new("req")
-        reply = HttpReply(exchange, surface, request_id=request_id, heartbeat=self._limits.heartbeat, clock=self._clock)
+        reply = self._reply_to(exchange, destination)
         self._metrics.open_requests.inc()
         try:
-            await self._answer(exchange, route, reply, request_id, started)
+            await self._answer(exchange, destination, reply, started)
         except ClientGone:
             reply.status = 499
         except asyncio.CancelledError:
@@ -110,43 +107,62 @@ class Ingress:
             self._metrics.refusals.labels(error.code.value).inc()
             await reply.refuse(error, close=error.code is Code.REQUEST_TIMEOUT or not await exchange.discard())
         except Exception as error:  # noqa: BLE001 - one of the three named places: the edge
-            _log.error("unexpected", request_id=request_id, error=type(error).__name__, where=_where(error))
+            _log.error("unexpected", request_id=reply.request_id, error=type(error).__name__, where=_where(error))
             await reply.refuse(Fault(Code.INTERNAL, "an unexpected error stopped this request"), close=True)
         finally:
             reply.close()
-            self._metrics.open_requests.dec()
-            self._metrics.http_requests.labels(label, str(reply.status)).inc()
-            seconds = self._clock.monotonic() - started
-            self._metrics.http_duration.labels(label).observe(seconds)
-            if exchange.path not in HEALTH_PATHS:
-                _log.info(
-                    "request",
-                    request_id=request_id,
-                    trace_id=reply.trace_id,
-                    surface=label,
-                    status=reply.status,
-                    code=reply.code,
-                    milliseconds=round(seconds * 1000, 3),
-                )
+            self._note(exchange, reply, self._clock.monotonic() - started)
+
+    def _reply_to(self, exchange: Exchange, destination: Destination | None) -> HttpReply:
+        manner = None if destination is None else destination.manner
+        return HttpReply(
+            exchange,
+            manner or manner_at(exchange.path, exchange.headers),
+            surface=None if destination is None else destination.surface,
+            request_id=self._ids.new("req"),
+            heartbeat=self._limits.heartbeat,
+            clock=self._clock,
+        )
+
+    def _note(self, exchange: Exchange, reply: HttpReply, seconds: float) -> None:
+        label = "other" if reply.surface is None else reply.surface.value
+        self._metrics.open_requests.dec()
+        self._metrics.http_requests.labels(label, str(reply.status)).inc()
+        self._metrics.http_duration.labels(label).observe(seconds)
+        if exchange.path not in HEALTH_PATHS:
+            _log.info(
+                "request",
+                request_id=reply.request_id,
+                trace_id=reply.trace_id,
+                surface=label,
+                status=reply.status,
+                code=reply.code,
+                milliseconds=round(seconds * 1000, 3),
+            )
 
     async def _answer(
-        self, exchange: Exchange, route: Route | None, reply: HttpReply, request_id: str, started: float
+        self, exchange: Exchange, destination: Destination | None, reply: HttpReply, started: float
     ) -> None:
-        if exchange.path in HEALTH_PATHS:
-            await self._answer_health(exchange, reply)
+        if exchange.path in _OPEN_PATHS:
+            await self._answer_openly(exchange, reply)
             return
         try:
-            opening = self._open(exchange, route, reply, started)
+            if destination is None:
+                self._read_head(exchange, reply)
+                raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
+            opening = self._open(exchange, destination, reply, started)
         except GatewayError as error:
             # No story has begun that could record it.
             self.gates.journal.deny_unauthenticated(error, exchange.peer)
             raise
-        if route is None:
-            models = await list_models(self.gates, credential=opening.credential, client_ip=exchange.peer)
-            await reply.send(
-                200, ((b"content-type", b"application/json"),), _models_body(models, anthropic=_is_anthropic(exchange))
-            )
-            return
+        if isinstance(destination, Place):
+            await self._answer_governed(exchange, destination, opening, reply, started)
+        else:
+            await self._answer_listing(exchange, destination, opening, reply)
+
+    async def _answer_governed(
+        self, exchange: Exchange, place: Place, opening: _Opening, reply: HttpReply, started: float
+    ) -> None:
         story = asyncio.current_task()
         assert story is not None
         abandoned = False
@@ -162,14 +178,14 @@ class Ingress:
             nonlocal stop_watching
             body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
             stop_watching = exchange.when_gone(abandon)
-            document = Document(body, max_depth=self._limits.max_depth)
-            return route.extract(document, opening.headers)
+            sent = place.route.parse(body, opening.headers, max_depth=self._limits.max_depth)
+            return place.route.read(sent, opening.headers, opening.model)
 
         received = Received(
-            request_id=request_id,
+            request_id=reply.request_id,
             trace_id=opening.trace.trace_id,
             traceparent=opening.trace.traceparent,
-            surface=route.surface,
+            surface=place.surface,
             credential=opening.credential,
             client_ip=exchange.peer,
             headers=opening.headers,
@@ -177,6 +193,7 @@ class Ingress:
             deadline=opening.deadline,
             query=exchange.query,
             pinned_provider=opening.headers.get("x-provider"),
+            idempotency_key=opening.headers.get("idempotency-key"),
             read=read,
             left=lambda: abandoned,
         )
@@ -190,39 +207,47 @@ class Ingress:
             if stop_watching is not None:
                 stop_watching()
 
-    def _open(self, exchange: Exchange, route: Route | None, reply: HttpReply, started: float) -> "_Opening":
-        """What the request line and the headers say. Raises Refusal where they cannot be served."""
+    async def _answer_listing(self, exchange: Exchange, listed: Listed, opening: _Opening, reply: HttpReply) -> None:
+        models = await list_models(self.gates, credential=opening.credential, client_ip=exchange.peer)
+        name = opening.model
+        if listed.in_body:
+            body = await exchange.body(limit=_SHORT_BODY, seconds=self._limits.request_timeout)
+            name = listings.asked_in(Document(body, max_depth=self._limits.max_depth))
+        models = listings.usable(reply.manner, models)
+        answer = listed.listing.answer(reply.manner, models, opening.query, name)
+        await reply.send(200, (_JSON,), listings.written(answer))
+
+    def _read_head(self, exchange: Exchange, reply: HttpReply) -> tuple[Mapping[str, str], Trace]:
         headers = read_headers(exchange.headers)
         reply.speak_portuguese(prefers_portuguese(headers))
         span = trace(headers, self._ids)
         reply.trace_id = span.trace_id
-        if route is None and exchange.path != "/v1/models":
-            raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
-        allowed = "POST" if route is not None else "GET"
-        if exchange.method != allowed:
-            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes {allowed}", param=allowed)
+        return headers, span
+
+    def _open(self, exchange: Exchange, destination: Destination, reply: HttpReply, started: float) -> _Opening:
+        """What the request line and the headers say. Raises Refusal where they cannot be served."""
+        headers, span = self._read_head(exchange, reply)
+        if exchange.method not in destination.methods:
+            allowed = ", ".join(destination.methods)
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"this path takes {allowed}", param=allowed)
+        query = Query.parse(exchange.query)
+        model = destination.model(query)
         if self.draining:
             raise Fault(Code.SHUTTING_DOWN, "this replica is draining", retry_after=1.0)
-        return _Opening(headers, span, credential(headers), deadline(headers, started))
+        return _Opening(headers, query, model, span, credential(headers), deadline(headers, started))
 
-    async def _answer_health(self, exchange: Exchange, reply: HttpReply) -> None:
+    async def _answer_openly(self, exchange: Exchange, reply: HttpReply) -> None:
         if exchange.method not in ("GET", "HEAD"):
-            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes GET", param="GET")
+            raise Refusal(Code.METHOD_NOT_ALLOWED, f"{exchange.path} takes GET", param="GET, HEAD")
         if exchange.path == "/metrics":
             await reply.send(200, ((b"content-type", b"text/plain; version=0.0.4"),), self._health.metrics())
             return
-        alive = exchange.path in ("/livez", "/health/liveliness", "/health/liveness")
-        well = alive or (self._health.ready() and not self.draining)
+        if exchange.path == openapi.PATH:
+            await reply.send(200, (_JSON,), openapi.written())
+            return
+        well = exchange.path in _ALIVE or (self._health.ready() and not self.draining)
         body = json.dumps({"status": "ok" if well else "unavailable"}).encode("ascii")
-        await reply.send(200 if well else 503, ((b"content-type", b"application/json"),), body)
-
-
-def _surface_of(exchange: Exchange) -> Surface | None:
-    return Surface.MESSAGES if exchange.path.startswith("/v1/messages") or _is_anthropic(exchange) else None
-
-
-def _is_anthropic(exchange: Exchange) -> bool:
-    return any(name == b"anthropic-version" for name, _ in exchange.headers)
+        await reply.send(200 if well else 503, (_JSON,), body)
 
 
 def _where(error: BaseException) -> str:
@@ -230,33 +255,3 @@ def _where(error: BaseException) -> str:
     while step is not None and step.tb_next is not None:
         step = step.tb_next
     return f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}" if step is not None else ""
-
-
-def _models_body(models: tuple[VisibleModel, ...], *, anthropic: bool) -> bytes:
-    """The list in the caller's shape: Anthropic's for its SDKs, OpenAI's for all others."""
-    if anthropic:
-        data: list[dict[str, object]] = [
-            {"type": "model", "id": model.name, "display_name": model.name, "created_at": "1970-01-01T00:00:00Z"}
-            for model in models
-        ]
-        shape: dict[str, object] = {
-            "data": data,
-            "has_more": False,
-            "first_id": models[0].name if models else None,
-            "last_id": models[-1].name if models else None,
-        }
-    else:
-        shape = {
-            "object": "list",
-            "data": [
-                {
-                    "id": model.name,
-                    "object": "model",
-                    "created": 0,
-                    "owned_by": model.owner,
-                    "surfaces": list(model.surfaces),
-                }
-                for model in models
-            ],
-        }
-    return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode("utf-8")

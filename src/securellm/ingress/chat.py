@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 from securellm.core.document import Document
+from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
+from securellm.ingress.facts import Members
 from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.needs import chat_needs
 
 SURFACE = Surface.CHAT
 
@@ -21,8 +24,13 @@ SHAPE = Shape(
             "n", "stop", "max_tokens", "max_completion_tokens", "presence_penalty", "frequency_penalty", "logit_bias",
             "logprobs", "top_logprobs", "user", "seed", "response_format", "json_schema", "schema", "metadata",
             "store", "service_tier", "reasoning_effort", "modalities", "audio", "voice", "prediction", "verbosity",
-            "prompt_cache_key", "safety_identifier", "properties", "required", "additionalProperties", "items", "enum",
-            "reasoning_content", "web_search_options",
+            "prompt_cache_key", "safety_identifier", "properties", "required", "additionalProperties", "items",
+            "enum", "reasoning_content", "web_search_options", "functions", "function_call", "index", "grammar",
+            "definition", "syntax", "allowed_tools", "mode", "search_context_size", "user_location", "approximate",
+            "city", "country", "region", "timezone", "moderation", "policy", "include_obfuscation",
+            "prompt_cache_options", "prompt_cache_retention", "prompt_cache_breakpoint", "ttl", "audio_url",
+            "video_url", "thinking", "extra_content", "google", "thought_signature", "search_parameters", "prefix",
+            "cache_control", "output",
         }
     ),
     ids=frozenset(
@@ -36,8 +44,11 @@ SHAPE = Shape(
     media=frozenset(
         {
             ("messages", "*", "content", "*", "image_url", "url"),
+            ("messages", "*", "content", "*", "audio_url", "url"),
+            ("messages", "*", "content", "*", "video_url", "url"),
             ("messages", "*", "content", "*", "input_audio", "data"),
             ("messages", "*", "content", "*", "file", "file_data"),
+            ("messages", "*", "tool_calls", "*", "extra_content", "google", "thought_signature"),
         }
     ),
     numbers=frozenset({"seed"}),
@@ -48,34 +59,34 @@ _PER_MESSAGE = 8
 """Tokens a chat template may add around one message, and once around all: more than published templates do."""
 _PER_TOOLS = 1_000
 """Tokens a provider's own tool preamble may add: more than any documents."""
+_CALLED_BY_CALLER = ("function", "custom")
 
 
 def extract(document: Document, headers: Mapping[str, str]) -> Request:
-    """The facts of a chat completion. Raises Refusal(INVALID_REQUEST) naming the field."""
+    """The facts of a chat completion. Raises Refusal (INVALID_REQUEST, UNSUPPORTED_FIELD) naming the field."""
     members = document.members()
+    facts.refuse_other_models(members)
+    if facts.flag(members, "deferred"):
+        raise Refusal(Code.UNSUPPORTED_FIELD, "deferred answers outlive their audit record", param="deferred")
     messages = facts.objects(members, "messages", required=True)
     tools = facts.objects(members, "tools")
+    asked = bool(tools or facts.objects(members, "functions"))
     texts = collect(members, SHAPE)
     caps = [cap for name in ("max_completion_tokens", "max_tokens") if (cap := facts.count(members, name))]
     images = 0
     whole = hears = False
+    kept: list[str] = []
     for message in messages:
         for part in facts.parts(message.get("content")):
             kind = part.get("type")
             images += kind == "image_url"
-            whole = whole or kind == "file"
-            hears = hears or kind == "input_audio"
+            whole = whole or kind in ("file", "video_url")
+            hears = hears or kind in ("input_audio", "audio_url")
+            kept += facts.names(part.get("file"), "file_id")
         hears = hears or isinstance(message.get("audio"), dict)
+        kept += facts.names(message.get("audio"), "id")
     modalities = members.get("modalities")
     speaks = members.get("audio") is not None or (isinstance(modalities, list) and "audio" in modalities)
-    features: list[str] = []
-    if members.get("prediction") is not None:
-        features.append("prediction")
-    uses: list[tuple[str, int | None]] = [
-        (str(tool.get("type")), None) for tool in tools if tool.get("type") not in ("function", "custom")
-    ]
-    if members.get("web_search_options") is not None:
-        uses.append(("web_search", None))
     choices = facts.count(members, "n", largest=128) or 1
     return Request(
         document=document,
@@ -85,18 +96,31 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=len(messages),
         images=images,
+        histories=tuple(dict.fromkeys(kept)),
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
+            input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if asked else 0),
             output_cap=max(caps) if caps else None,
             choices=choices,
             whole_context=whole or hears,
-            features=tuple(features),
+            features=("prediction",) if members.get("prediction") is not None else (),
             audio_input=hears,
             audio_output=speaks,
-            cache_writes=False,
-            server_tool_uses=tuple(uses),
+            cache_writes=facts.asks_for_cache_writes(document),
+            server_tool_uses=_server_tools(members, tools),
             service_tier=facts.text(members, "service_tier", default="") or None,
         ),
-        deterministic=facts.is_zero(members.get("temperature")) and not tools and choices == 1,
+        needs=chat_needs(members),
+        deterministic=facts.is_zero(members.get("temperature")) and not asked and choices == 1 and not kept,
         cache_control=headers.get("x-securellm-cache", ""),
     )
+
+
+def _server_tools(members: Members, tools: list[Members]) -> tuple[tuple[str, int | None], ...]:
+    """The tools that the provider itself runs; how often, it decides."""
+    uses = [str(tool.get("type")) for tool in tools if tool.get("type") not in _CALLED_BY_CALLER]
+    if members.get("web_search_options") is not None:
+        uses.append("web_search")
+    searching = members.get("search_parameters")
+    if searching is not None and not (isinstance(searching, dict) and searching.get("mode") == "off"):
+        uses.append("live_search")
+    return tuple((name, None) for name in uses)

@@ -13,7 +13,9 @@ from securellm.ingress.leaves import Shape, collect, text_bytes
 SURFACE = Surface.EMBEDDINGS
 
 SHAPE = Shape(
-    names=frozenset({"model", "input", "encoding_format", "dimensions", "user"}),
+    names=frozenset(
+        {"model", "input", "encoding_format", "dimensions", "user", "input_type", "truncate", "truncate_prompt_tokens"}
+    ),
     ids=frozenset(),
     media=frozenset(),
     numbers=frozenset(),

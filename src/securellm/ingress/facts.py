@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from securellm.core.document import Value
+from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal
 
 Members = Mapping[str, Value]
@@ -65,3 +65,26 @@ def is_zero(value: Value) -> bool:
 def parts(value: Value) -> list[Members]:
     """The objects among a message's content parts; none when the content is a plain string."""
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def names(value: Value | Members, member: str) -> list[str]:
+    """The name under `member` of what a provider keeps, if `value` is an object that has one."""
+    name = value.get(member) if isinstance(value, Mapping) else None
+    return [name] if isinstance(name, str) and name else []
+
+
+def listed_names(value: Value) -> list[str]:
+    """The names in a list of names."""
+    return [name for name in value if isinstance(name, str) and name] if isinstance(value, list) else []
+
+
+def refuse_other_models(members: Members) -> None:
+    """Raises Refusal(UNSUPPORTED_FIELD) where the provider may answer with other models than the one that is asked."""
+    for name in ("models", "fallbacks"):
+        if members.get(name):
+            raise Refusal(Code.UNSUPPORTED_FIELD, f"{name} lets models answer that no gate has decided on", param=name)
+
+
+def asks_for_cache_writes(document: Document) -> bool:
+    """Whether a body of OpenAI's asks that its prompt be written to a cache."""
+    return "prompt_cache_breakpoint" in document.text or document.members().get("prompt_cache_options") is not None

@@ -13,6 +13,8 @@ _SINGLE = frozenset(
         "authorization",
         "x-api-key",
         "api-key",
+        "x-goog-api-key",
+        "idempotency-key",
         "content-type",
         "content-encoding",
         "content-length",
@@ -25,8 +27,10 @@ _SINGLE = frozenset(
         "anthropic-version",
     }
 )
-_TRAVELLING = ("anthropic-", "openai-")
+_TRAVELLING = ("anthropic-", "openai-", "x-goog-")
 """Names that providers read."""
+KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Where SDKs put the key, besides Authorization."""
 _LOWER_HEX = frozenset("0123456789abcdef")
 _REQUEST_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
@@ -64,7 +68,7 @@ def credential(headers: Mapping[str, str]) -> str | None:
         if scheme.lower() != "bearer" or not token.strip():
             raise Refusal(Code.MISSING_KEY, "Authorization is not a Bearer credential", param="authorization")
         found.add(token.strip())
-    for name in ("x-api-key", "api-key"):
+    for name in KEY_HEADERS:
         if headers.get(name):
             found.add(headers[name])
     if len(found) > 1:

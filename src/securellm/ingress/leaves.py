@@ -1,6 +1,7 @@
 """Every text of a body, whatever field it hides in: what a dialect does not declare opaque is screened."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from securellm.core.document import Value
@@ -11,6 +12,7 @@ _ROLES = {
     "developer": Role.SYSTEM,
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
+    "model": Role.ASSISTANT,
     "tool": Role.TOOL,
     "function": Role.TOOL,
 }
@@ -54,6 +56,12 @@ class Shape(NamedTuple):
     """Member names whose numbers are numbers, however long."""
     system: frozenset[str]
     """Top-level members that speak with the operator's authority."""
+    user: frozenset[str] = frozenset()
+    """Top-level members that speak as the user where they name nobody."""
+    turns: frozenset[Path] = frozenset({("messages", "*"), ("input", "*")})
+    """Where objects stand that name who speaks, in `role`."""
+    results: frozenset[str] = frozenset()
+    """Member names, wherever they stand, of what tools answered."""
 
 
 class Texts(NamedTuple):
@@ -66,7 +74,7 @@ def collect(members: Mapping[str, Value], shape: Shape) -> Texts:
     """The leaves of a body in document order."""
     walk = _Walk(shape)
     for name, value in members.items():
-        role = Role.SYSTEM if name in shape.system else Role.DATA
+        role = Role.SYSTEM if name in shape.system else Role.USER if name in shape.user else Role.DATA
         walk.member(name, value, (name,), role)
     return Texts(tuple(walk.leaves), walk.media_bytes)
 
@@ -74,13 +82,14 @@ def collect(members: Mapping[str, Value], shape: Shape) -> Texts:
 class _Walk:
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
+        self._opaque = _opaque_names(shape)
         self.leaves: list[Leaf] = []
         self.media_bytes = 0
 
     def member(self, name: str, value: Value, path: Path, role: Role) -> None:
         if name not in self._shape.names:
             self.leaves.append(Leaf(path, name, role, Kind.KEY))
-        self.value(name, value, path, role)
+        self.value(name, value, path, Role.TOOL if name in self._shape.results else role)
 
     def value(self, name: str, value: Value, path: Path, role: Role) -> None:
         if type(value) is str:
@@ -89,7 +98,7 @@ class _Walk:
             kind = Kind.ARGUMENTS if name in _ARGUMENTS else Kind.TEXT
             self.leaves.append(Leaf(path, value, role, kind))
         elif type(value) is dict:
-            inner = self._role_of(value, role)
+            inner = self._role_of(value, path, role)
             for child, inside in value.items():
                 self.member(child, inside, (*path, child), inner)
         elif type(value) is list:
@@ -103,16 +112,22 @@ class _Walk:
         ):
             self.leaves.append(Leaf(path, str(abs(int(value))), role, Kind.NUMBER))
 
-    def _role_of(self, value: Mapping[str, Value], role: Role) -> Role:
-        if value.get("type") in _TOOL_RESULTS:
+    def _role_of(self, value: Mapping[str, Value], path: Path, role: Role) -> Role:
+        # What a tool answered speaks for nobody else, whatever it says of itself.
+        kind, named = value.get("type"), value.get("role")
+        if role is Role.TOOL or (isinstance(kind, str) and kind in _TOOL_RESULTS):
             return Role.TOOL
-        named = value.get("role")
-        return _ROLES.get(named, Role.DATA) if isinstance(named, str) else role
+        # Only a turn says who speaks: what is called `role` elsewhere is anybody's word.
+        if isinstance(named, str) and _general(path) in self._shape.turns:
+            return _ROLES.get(named, Role.DATA)
+        return role
 
     def _is_opaque(self, name: str, value: str, path: Path) -> bool:
         if name in ("type", "role") and len(value) <= 40 and value.replace("_", "").isalpha() and value.isascii():
             return True
-        general = tuple("*" if isinstance(step, int) else step for step in path)
+        if name not in self._opaque:
+            return False
+        general = _general(path)
         if general in self._shape.ids:
             return len(value) <= 512 and set(value) <= _ID_CHARACTERS and not set(value).isdisjoint(_LETTERS)
         if general in self._shape.media:
@@ -125,6 +140,17 @@ class _Walk:
                 self.media_bytes += len(payload)
                 return True
         return False
+
+
+@cache
+def _opaque_names(shape: Shape) -> frozenset[str]:
+    """The names of the members that may be exempt somewhere: most are not, and need no look at their path."""
+    return frozenset(str(next(step for step in reversed(path) if step != "*")) for path in shape.ids | shape.media)
+
+
+def _general(path: Path) -> Path:
+    """A path with `*` for every index."""
+    return tuple("*" if isinstance(step, int) else step for step in path)
 
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

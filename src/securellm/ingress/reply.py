@@ -1,40 +1,56 @@
 """The answer on its way out: written whole or streamed with heartbeats, and ended exactly once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from securellm.core.clock import Clock
 from securellm.core.errors import GatewayError
-from securellm.core.surfaces import Surface
+from securellm.core.surfaces import Manner, Surface
 from securellm.gateway.model import Headers
 from securellm.ingress.errors import envelope, error_event, error_headers
 from securellm.ingress.exchange import Exchange, RawHeaders
 
-_HEARTBEAT = b": heartbeat\n\n"
-"""A comment (HTML Living Standard, server-sent events): every SDK skips it."""
 
-_STREAM_HEADERS: RawHeaders = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+class _Streaming(NamedTuple):
+    """How a stream looks on the wire, and what may be said in it that says nothing. Only between whole events."""
+
+    content_type: bytes
+    heartbeat: bytes
+
+
+_EVENTS = b"text/event-stream; charset=utf-8"
+_COMMENTED = _Streaming(_EVENTS, b": heartbeat\n\n")
+"""A comment (HTML Living Standard, server-sent events), which these SDKs skip."""
+_STREAMING: Mapping[Manner, _Streaming] = {
+    Manner.OPENAI: _COMMENTED,
+    Manner.ANTHROPIC: _COMMENTED,
+    # A blank line: Google's Python SDK takes a comment for a broken event.
+    Manner.GOOGLE: _Streaming(_EVENTS, b"\n"),
+    # A space before the next line, which JSON ignores: a blank line would be parsed, and fail.
+    Manner.OLLAMA: _Streaming(b"application/x-ndjson", b" "),
+}
+
+_STREAM_HEADERS: RawHeaders = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class HttpReply:
-    """The reply to one exchange, in its surface's dialect."""
+    """The reply to one exchange, in its caller's manner."""
 
     def __init__(
         self,
         exchange: Exchange,
-        surface: Surface | None,
+        manner: Manner,
         *,
+        surface: Surface | None,
         request_id: str,
         heartbeat: float,
         clock: Clock,
     ) -> None:
         self._exchange = exchange
-        self._surface = surface
-        self._request_id = request_id
+        self.manner = manner
+        self.surface = surface
+        self.request_id = request_id
         self._heartbeat = heartbeat
         self._clock = clock
         self._portuguese = False
@@ -73,7 +89,8 @@ class HttpReply:
             self.status = 200
             self._last_write = self._clock.monotonic()
             try:
-                await self._exchange.head(200, [*self._always(), *_STREAM_HEADERS, *headers])
+                kind = (b"content-type", _STREAMING[self.manner].content_type)
+                await self._exchange.head(200, [*self._always(), kind, *_STREAM_HEADERS, *headers])
             except BaseException:
                 self.started = False
                 raise
@@ -101,15 +118,15 @@ class HttpReply:
                 headers += self.rates()
             if close:
                 headers.append((b"connection", b"close"))
-            body = envelope(error, self._surface, request_id=self._request_id, portuguese=self._portuguese)
+            body = envelope(error, self.manner, request_id=self.request_id, portuguese=self._portuguese)
             await self.send(error.status, tuple(headers), body)
         else:
-            assert self._surface is not None
+            assert self.surface is not None
             await self.end(
                 error_event(
                     error,
-                    self._surface,
-                    request_id=self._request_id,
+                    self.surface,
+                    request_id=self.request_id,
                     sequence=self.sequence,
                     portuguese=self._portuguese,
                 )
@@ -121,9 +138,9 @@ class HttpReply:
             self._heart = None
 
     def _always(self) -> RawHeaders:
-        request_id = self._request_id.encode("ascii")
+        request_id = self.request_id.encode("ascii")
         headers: RawHeaders = [(b"x-request-id", request_id)]
-        if self._surface is Surface.MESSAGES:
+        if self.manner is Manner.ANTHROPIC:
             headers.append((b"request-id", request_id))
         return headers
 
@@ -139,6 +156,6 @@ class HttpReply:
             quiet = self._clock.monotonic() - self._last_write
             if quiet >= self._heartbeat:
                 await self.begin(headers)
-                await self.write(_HEARTBEAT)
+                await self.write(_STREAMING[self.manner].heartbeat)
                 quiet = 0.0
             await asyncio.sleep(self._heartbeat - quiet)

@@ -1,14 +1,16 @@
 """OpenAI responses, as a client asks (POST /v1/responses)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from securellm.core.document import Document
+from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
+from securellm.ingress.facts import Members
 from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.needs import responses_needs
 
 SURFACE = Surface.RESPONSES
 
@@ -22,7 +24,28 @@ SHAPE = Shape(
             "top_p", "max_output_tokens", "max_tool_calls", "reasoning", "effort", "service_tier", "truncation",
             "user", "format", "schema", "verbosity", "prompt_cache_key", "safety_identifier", "background", "prompt",
             "properties", "required", "additionalProperties", "items", "enum", "annotations", "logprobs",
-            "client_metadata", "stream_options", "generate_summary",
+            "client_metadata", "stream_options", "generate_summary", "top_logprobs", "include_obfuscation", "phase",
+            "refusal", "action", "actions", "query", "queries", "sources", "url", "pattern", "command", "commands",
+            "env", "timeout_ms", "max_output_length", "working_directory", "x", "y", "scroll_x", "scroll_y", "button",
+            "keys", "path", "namespace", "caller", "caller_id", "async", "execution", "fingerprint", "result",
+            "results", "attributes", "score", "code", "container_id", "outputs", "logs", "outcome", "exit_code",
+            "stdout", "stderr", "operation", "diff", "server_label", "approval_request_id", "approve", "reason",
+            "error", "message", "param", "pending_safety_checks", "acknowledged_safety_checks", "revised_prompt",
+            "title", "index", "start_index", "end_index", "annotation_index", "variables", "version", "context",
+            "mode", "moderation", "policy", "context_management", "compact_threshold", "prompt_cache_options",
+            "prompt_cache_retention", "prompt_cache_breakpoint", "ttl", "prewarm", "comparison_response_id", "image",
+            "access_programs", "container", "file_ids", "memory_limit", "network_policy", "vector_store_ids",
+            "max_num_results", "ranking_options", "ranker", "score_threshold", "hybrid_search", "embedding_weight",
+            "text_weight", "filters", "key", "value", "user_location", "city", "country", "region", "timezone",
+            "search_context_size", "search_content_types", "allowed_domains", "external_web_access", "server_url",
+            "server_description", "connector_id", "headers", "authorization", "require_approval", "always", "never",
+            "allowed_tools", "tool_names", "read_only", "tunnel_id", "defer_loading", "allowed_callers",
+            "display_width", "display_height", "environment", "skills", "skill_id", "source", "input_image_mask",
+            "input_fidelity", "output_format", "output_compression", "output_schema", "input_schema", "quality",
+            "partial_images", "size", "definition", "syntax", "input_audio", "data", "cyber", "context_compression",
+            "bytes", "logprob", "token", "svg", "complexity", "frame_count", "frame_duration_ms", "input_tokens",
+            "output_tokens", "reasoning_tokens", "total_tokens", "svg_usage", "domain_secrets", "domain",
+            "moderation_details", "categories", "moderation_stage", "media_type",
         }
     ),
     ids=frozenset(
@@ -32,17 +55,30 @@ SHAPE = Shape(
             ("conversation", "id"),
             ("input", "*", "id"),
             ("input", "*", "call_id"),
+            ("input", "*", "container_id"),
+            ("input", "*", "approval_request_id"),
             ("input", "*", "content", "*", "file_id"),
+            ("input", "*", "output", "*", "file_id"),
+            ("input", "*", "output", "file_id"),
             ("prompt", "id"),
+            ("prompt_cache_options", "comparison_response_id"),
+            ("tools", "*", "container"),
+            ("tools", "*", "container", "file_ids", "*"),
+            ("tools", "*", "vector_store_ids", "*"),
         }
     ),
     media=frozenset(
         {
             ("input", "*", "encrypted_content"),
+            ("input", "*", "fingerprint"),
             ("input", "*", "content", "*", "image_url"),
             ("input", "*", "content", "*", "file_data"),
+            ("input", "*", "content", "*", "input_audio", "data"),
             ("input", "*", "output", "*", "image_url"),
+            ("input", "*", "output", "*", "file_data"),
+            ("input", "*", "output", "image_url"),
             ("input", "*", "result"),
+            ("tools", "*", "input_image_mask", "image_url"),
         }
     ),
     numbers=frozenset({"seed"}),
@@ -51,15 +87,22 @@ SHAPE = Shape(
 
 _PER_ITEM = 8
 _PER_TOOLS = 1_000
+_CALLED_BY_CALLER = frozenset(
+    {"function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview", "tool_search"}
+)
+"""The tools whose calls the caller runs (or which only find such tools): they cost tokens only."""
+_UNSEEN = ("previous_response_id", "conversation", "prompt")
+"""What lets the provider add to the prompt."""
 
 
 def extract(document: Document, headers: Mapping[str, str]) -> Request:
     """The facts of a response request. Raises Refusal (INVALID_REQUEST, UNSUPPORTED_FIELD) naming the field."""
     members = document.members()
+    facts.refuse_other_models(members)
     if facts.flag(members, "background"):
         raise Refusal(Code.UNSUPPORTED_FIELD, "background responses outlive their audit record", param="background")
     given = members.get("input")
-    items: list[facts.Members] = []
+    items: list[Members] = []
     if isinstance(given, list):
         items = facts.objects(members, "input")
     elif not isinstance(given, str) and given is not None:
@@ -67,15 +110,16 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     tools = facts.objects(members, "tools")
     texts = collect(members, SHAPE)
     images = 0
-    whole = any(members.get(name) is not None for name in ("previous_response_id", "conversation", "prompt"))
+    whole = any(members.get(name) is not None for name in _UNSEEN)
     hears = False
-    for item in items:
-        whole = whole or item.get("type") == "item_reference"
-        for part in [*facts.parts(item.get("content")), *facts.parts(item.get("output"))]:
-            kind = part.get("type")
-            images += kind == "input_image"
-            whole = whole or kind == "input_file"
-            hears = hears or kind == "input_audio"
+    for part in _parts(items):
+        kind = part.get("type")
+        images += kind in ("input_image", "computer_screenshot")
+        whole = whole or kind == "input_file"
+        hears = hears or kind == "input_audio"
+    # Tools may be found, and added, in the middle of a conversation.
+    asked = [*tools, *(tool for item in items for tool in facts.parts(item.get("tools")))]
+    kept = tuple(dict.fromkeys(_kept(members, items, asked)))
     most = facts.count(members, "max_tool_calls")
     return Request(
         document=document,
@@ -85,26 +129,56 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=max(1, len(items)),
         images=images,
-        histories=_histories(members),
+        histories=kept,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if tools else 0),
+            input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if asked else 0),
             output_cap=facts.count(members, "max_output_tokens"),
             choices=1,
-            whole_context=whole or hears,
+            whole_context=whole or hears or bool(kept),
+            features=("context_management",) if members.get("context_management") else (),
             audio_input=hears,
-            cache_writes=False,
-            server_tool_uses=tuple(
-                (str(tool.get("type")), most) for tool in tools if tool.get("type") not in ("function", "custom")
-            ),
+            cache_writes=facts.asks_for_cache_writes(document),
+            server_tool_uses=tuple((str(tool.get("type")), most) for tool in asked if not _is_callers(tool)),
             service_tier=facts.text(members, "service_tier", default="") or None,
         ),
-        deterministic=facts.is_zero(members.get("temperature")) and not tools and not whole,
+        needs=responses_needs(members),
+        deterministic=facts.is_zero(members.get("temperature")) and not (asked or whole or kept),
         cache_control=headers.get("x-securellm-cache", ""),
     )
 
 
-def _histories(members: facts.Members) -> tuple[str, ...]:
-    conversation = members.get("conversation")
-    named = conversation.get("id") if isinstance(conversation, dict) else conversation
-    given = (members.get("previous_response_id"), named)
-    return tuple(history for history in given if isinstance(history, str))
+def _parts(items: Iterable[Members]) -> Iterator[Members]:
+    """What items hold: the parts of what was said, of what tools gave back, and the one picture of a screen."""
+    for item in items:
+        output = item.get("output")
+        yield from facts.parts(item.get("content"))
+        yield from facts.parts([output] if isinstance(output, dict) else output)
+
+
+def _is_callers(tool: Members) -> bool:
+    kind = tool.get("type")
+    if kind == "shell":
+        where = tool.get("environment")
+        return where is None or (isinstance(where, dict) and where.get("type") == "local")
+    return isinstance(kind, str) and kind in _CALLED_BY_CALLER
+
+
+def _kept(members: Members, items: Iterable[Members], tools: Iterable[Members]) -> Iterator[str]:
+    """The names of everything in a body that a provider keeps for those who know its name."""
+    conversation: Value = members.get("conversation")
+    yield from facts.listed_names([members.get("previous_response_id"), conversation])
+    yield from facts.names(conversation, "id")
+    yield from facts.names(members.get("prompt_cache_options"), "comparison_response_id")
+    for item in items:
+        if item.get("type") in (None, "item_reference") and "role" not in item:
+            yield from facts.names(item, "id")
+    for part in _parts(items):
+        yield from facts.names(part, "file_id")
+    for tool in tools:
+        for place in (tool.get("container"), tool.get("environment")):
+            yield from facts.listed_names([place])
+            yield from facts.names(place, "container_id")
+            if isinstance(place, dict):
+                yield from facts.listed_names(place.get("file_ids"))
+        yield from facts.listed_names(tool.get("vector_store_ids"))
+        yield from facts.names(tool.get("input_image_mask"), "file_id")

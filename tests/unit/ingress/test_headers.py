@@ -19,20 +19,32 @@ def code_of(*raw: tuple[bytes, bytes]) -> Code:
 
 def test_a_header_that_must_be_single_is_refused_twice_and_others_are_joined() -> None:
     assert read_headers([(b"accept", b"a"), (b"accept", b" b ")]) == {"accept": "a,b"}
-    for name in (b"authorization", b"x-api-key", b"content-type", b"x-provider", b"x-request-deadline"):
+    for name in (
+        b"authorization",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"idempotency-key",
+        b"content-type",
+        b"x-provider",
+        b"x-request-deadline",
+    ):
         assert code_of((name, b"a"), (name, b"a")) is Code.INVALID_HEADER
 
 
 def test_what_travels_on_must_be_printable_ascii() -> None:
     for value in ("caf\u00e9".encode("latin-1"), b"a\tb", b"a\x7fb"):
-        assert code_of((b"anthropic-beta", value)) is Code.INVALID_HEADER
+        for name in (b"anthropic-beta", b"openai-beta", b"x-goog-api-client"):
+            assert code_of((name, value)) is Code.INVALID_HEADER
     assert read_headers([(b"user-agent", "caf\u00e9".encode("latin-1"))]) == {"user-agent": "caf\u00e9"}
 
 
-def test_a_credential_is_taken_from_any_of_three_headers() -> None:
+def test_a_credential_is_taken_from_any_of_four_headers() -> None:
     assert credential({}) is None
+    for name in ("x-api-key", "api-key", "x-goog-api-key"):
+        assert credential({name: "abc"}) == "abc"
+        assert code_of((name.encode(), b"a"), (b"authorization", b"Bearer b")) is Code.INVALID_HEADER
     assert credential({"authorization": "bearer  abc "}) == "abc"
-    assert credential({"authorization": "Bearer abc", "x-api-key": "abc", "api-key": "abc"}) == "abc"
+    assert credential({"authorization": "Bearer abc", "x-api-key": "abc", "x-goog-api-key": "abc"}) == "abc"
     assert code_of((b"x-api-key", b"a"), (b"api-key", b"b")) is Code.INVALID_HEADER
     for wrong in (b"Basic abc", b"Bearer", b"Bearer ", b""):
         assert code_of((b"authorization", wrong)) is Code.MISSING_KEY
