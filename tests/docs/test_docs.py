@@ -29,12 +29,16 @@ from securellm.bootstrap.config import load_config
 from securellm.bootstrap.tree import Config
 from securellm.cli import main as command_line
 from securellm.core.errors import Code
-from securellm.ingress.app import HEALTH_PATHS, ROUTES
+from securellm.ingress.app import HEALTH_PATHS
+from securellm.ingress.listings import LISTINGS
+from securellm.ingress.routes import ROUTES
 from securellm.providers.registry import KINDS
 from securellm.settings.shapes import Many, Table, table_of
 from securellm.telemetry.metrics import Metrics
 
-_SKIPPED = frozenset({".venv", ".venv-sdk-previous", ".pytest_cache", ".hypothesis", "node_modules", "build", "dist"})
+_SKIPPED = frozenset(
+    {".venv", ".venv-sdk-previous", ".venv-clients", ".pytest_cache", ".hypothesis", "node_modules", "build", "dist"}
+)
 PAGES = tuple(
     sorted(
         page
@@ -163,7 +167,7 @@ def settings(table: Table) -> Iterator[str]:
 
 def test_the_api_page_lists_every_path_of_the_data_plane() -> None:
     cells = set(_WORD.findall(read("docs/reference/api.md")))
-    assert {*ROUTES, *HEALTH_PATHS, "/v1/models"} <= cells
+    assert {*ROUTES, *LISTINGS, *HEALTH_PATHS} <= cells
 
 
 # Pages

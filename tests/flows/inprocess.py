@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,94 @@ from tests.harness import Site, free_ports
 
 from securellm.audit import verify
 from securellm.bootstrap.config import load_config
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, Application
+from securellm.bootstrap.wiring import JOURNAL_SCHEMA, Application, journal_observers
 from securellm.core.clock import SystemClock
 from securellm.core.randomness import SystemRandomness
-from securellm.finops import LedgerReplay
+from securellm.core.surfaces import Surface
+from securellm.ingress.routes import ROUTES
 from securellm.providers import KINDS
 
-BODIES: Mapping[str, dict[str, Any]] = {
-    "/v1/chat/completions": {
-        "model": "any",
-        "messages": [{"role": "user", "content": "hello"}],
-        "max_tokens": 5,
-        "temperature": 0,
-    },
-    "/v1/responses": {"model": "any", "input": "hello", "max_output_tokens": 5, "temperature": 0},
-    "/v1/messages": {
-        "model": "claude",
-        "messages": [{"role": "user", "content": "hello"}],
-        "max_tokens": 5,
-        "temperature": 0,
-    },
-    "/v1/embeddings": {"model": "any", "input": "hello"},
+_MESSAGES = [{"role": "user", "content": "hello"}]
+_CONTENT = {"role": "user", "parts": [{"text": "hello"}]}
+
+BODIES: Mapping[Surface, dict[str, Any]] = {
+    Surface.CHAT: {"messages": _MESSAGES, "max_tokens": 5, "temperature": 0},
+    Surface.RESPONSES: {"input": "hello", "max_output_tokens": 16, "temperature": 0},
+    Surface.MESSAGES: {"messages": _MESSAGES, "max_tokens": 5, "temperature": 0},
+    Surface.MESSAGE_TOKENS: {"messages": _MESSAGES},
+    Surface.EMBEDDINGS: {"input": "hello"},
+    Surface.RERANK: {"query": "hello", "documents": ["hello", "goodbye"]},
+    Surface.MODERATIONS: {"input": "hello"},
+    Surface.IMAGES: {"prompt": "hello"},
+    Surface.IMAGE_EDITS: {"prompt": "hello"},
+    Surface.SPEECH: {"input": "hello", "voice": "alloy"},
+    Surface.TRANSCRIPTIONS: {},
+    Surface.AUDIO_TRANSLATIONS: {},
+    Surface.GENERATE_CONTENT: {"contents": [_CONTENT], "generationConfig": {"maxOutputTokens": 5, "temperature": 0}},
+    Surface.CONTENT_TOKENS: {"contents": [_CONTENT]},
+    Surface.EMBED_CONTENT: {"content": _CONTENT},
+    Surface.BATCH_EMBED_CONTENTS: {"requests": [{"model": "models/{model}", "content": _CONTENT}]},
+    Surface.OLLAMA_CHAT: {"messages": _MESSAGES, "stream": False, "options": {"num_predict": 5, "temperature": 0}},
+    Surface.OLLAMA_GENERATE: {"prompt": "hello", "stream": False, "options": {"num_predict": 5, "temperature": 0}},
+    Surface.OLLAMA_EMBED: {"input": "hello"},
 }
-"""A good request for every governed route; each may be answered from the cache, so that its gate is asked too."""
+"""A good request for every governed surface, but for the model; each may be answered from the cache if any may."""
+
+FILES: Mapping[Surface, tuple[str, str, bytes]] = {
+    Surface.IMAGE_EDITS: ("image", "image/png", b"\x89PNG\r\n\x1a\n"),
+    Surface.TRANSCRIPTIONS: ("file", "audio/wav", b"RIFF"),
+    Surface.AUDIO_TRANSLATIONS: ("file", "audio/wav", b"RIFF"),
+}
+"""The field, type and bytes of the file, of the surfaces whose body is a form."""
+STREAMED_BY_BODY = frozenset(
+    {Surface.CHAT, Surface.RESPONSES, Surface.MESSAGES, Surface.OLLAMA_CHAT, Surface.OLLAMA_GENERATE}
+)
+_BOUNDARY = "the-boundary"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A good request for a governed path."""
+
+    template: str
+    surface: Surface
+    stream: bool
+    path: str
+    query: str
+    content_type: str
+    body: bytes
+
+
+def every_request(model: Callable[[Surface], str]) -> Iterator[Asked]:
+    """One for each path that the live router lists, streamed and not where its body can say so."""
+    for route in ROUTES.values():
+        streams = (False, True) if route.surface in STREAMED_BY_BODY else (route.alt == "sse",)
+        for stream in streams:
+            name = model(route.surface)
+            fields = dict(BODIES[route.surface])
+            if "{model}" not in route.template:
+                fields["model"] = name
+            if route.surface in STREAMED_BY_BODY:
+                fields["stream"] = stream
+            yield Asked(
+                template=route.template,
+                surface=route.surface,
+                stream=stream,
+                path=route.path(name),
+                query=route.query,
+                content_type=f"multipart/form-data; boundary={_BOUNDARY}" if route.form else "application/json",
+                body=form(fields, FILES[route.surface])
+                if route.form
+                else json.dumps(fields).replace("{model}", name).encode("utf-8"),
+            )
+
+
+def form(fields: Mapping[str, str], file: tuple[str, str, bytes]) -> bytes:
+    """A multipart form with one file (RFC 7578)."""
+    name, content_type, data = file
+    parts = [f'name="{field}"\r\n\r\n{value}'.encode() for field, value in fields.items()]
+    parts.append(f'name="{name}"; filename="a"\r\ncontent-type: {content_type}\r\n\r\n'.encode() + data)
+    opening = f"--{_BOUNDARY}\r\ncontent-disposition: form-data; ".encode()
+    return b"".join(opening + part + b"\r\n" for part in parts) + f"--{_BOUNDARY}--\r\n".encode()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -59,13 +124,13 @@ def application(directory: Path, site: Site) -> Iterator[Application]:
         yield opened
     finally:
         opened.close()
-    report = verify(data / "audit.db", schema=JOURNAL_SCHEMA, observers=(LedgerReplay(),))
+    report = verify(data / "audit.db", schema=JOURNAL_SCHEMA, observers=journal_observers())
     assert report.intact, report.problems
 
 
-async def post(app: Application, path: str, body: object, *, key: str, headers: Mapping[str, str] = {}) -> Answer:
-    """One request, whole. `body` is JSON unless it is bytes."""
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8")
+async def send(app: Application, asked: Asked, *, key: str) -> Answer:
+    """One request, whole."""
+    raw = asked.body
     sent: list[dict[str, Any]] = []
     received = False
     gone = asyncio.Event()
@@ -78,25 +143,24 @@ async def post(app: Application, path: str, body: object, *, key: str, headers: 
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:
+    async def take(message: Any) -> None:
         sent.append(message)
 
     scope = {
         "type": "http",
         "method": "POST",
-        "path": path,
-        "raw_path": path.encode("ascii"),
-        "query_string": b"",
+        "path": asked.path,
+        "raw_path": asked.path.encode("ascii"),
+        "query_string": asked.query.encode("ascii"),
         "headers": [
             (b"host", b"localhost"),
             (b"authorization", f"Bearer {key}".encode("ascii")),
-            (b"content-type", b"application/json"),
-            *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+            (b"content-type", asked.content_type.encode("ascii")),
         ],
         "client": ("127.0.0.1", 50_000),
     }
     async with asyncio.timeout(20):
-        await app.ingress(scope, receive, send)
+        await app.ingress(scope, receive, take)
     return Answer(
         status=sent[0]["status"],
         headers={name.decode("ascii"): value.decode("latin-1") for name, value in sent[0]["headers"]},

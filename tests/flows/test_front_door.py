@@ -63,11 +63,11 @@ def test_without_a_good_key_nothing_is_read_and_refusals_are_counted(tmp_path: P
 def test_a_key_is_taken_from_every_header_that_sdks_use_and_two_that_differ_are_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as opened:
-            for name in ("x-api-key", "api-key"):
+            for name in ("x-api-key", "api-key", "x-goog-api-key"):
                 call = await opened.ask(MESSAGES, asking(MESSAGES), key="", headers={name: opened.key})
                 assert call.status == 200
-            call = await opened.ask(MESSAGES, asking(MESSAGES), headers={"x-api-key": "slb-another-one"})
-            assert told(call) == (400, "invalid_header")
+                call = await opened.ask(MESSAGES, asking(MESSAGES), headers={name: "slb-another-one"})
+                assert told(call) == (400, "invalid_header")
             call = await opened.ask(MESSAGES, asking(MESSAGES), key="", headers={"authorization": "Basic YTpi"})
             assert told(call) == (401, "missing_key")
             logged = [value for entry in opened.reached() for _, value in entry.headers]
@@ -92,13 +92,6 @@ def test_a_model_of_others_is_answered_like_one_that_does_not_exist(tmp_path: Pa
                 unknown = await opened.ask(path, asking(path, model="no-such-project"))
                 assert foreign.status == unknown.status == 404
                 assert shape(foreign) == shape(unknown)
-            listed = await opened.ask("/v1/models", b"", method="GET")
-            assert sorted(row["id"] for row in listed.json()["data"]) == ["chat", "embed", "messages"]
-            listed = await opened.ask("/v1/models", b"", method="GET", key=keys["other"])
-            assert [row["id"] for row in listed.json()["data"]] == ["secret-project"]
-            version = {"anthropic-version": "2023-06-01"}
-            listed = await opened.ask("/v1/models", b"", method="GET", headers=version)
-            assert listed.json()["first_id"] == "chat"
             assert opened.reached() == []
 
     asyncio.run(scenario())
@@ -297,9 +290,8 @@ def test_what_is_not_served_or_not_readable_is_said_in_the_callers_dialect(tmp_p
     async def scenario() -> None:
         async with world(tmp_path, prepare) as opened:
             for path in (
-                "/",
                 "/v1/chat/completion",
-                "/v1/audio/speech",
+                "/v1/audio/nothing",
                 "/v1//chat/completions",
                 "/v1/messages/batches",
             ):

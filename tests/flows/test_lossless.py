@@ -301,3 +301,33 @@ def test_the_changes_of_a_request_are_recorded_even_when_its_attempt_fails(tmp_p
             assert opened.record_of(call)["changes"] == ["redaction", "model_alias", "include_usage"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.requirement("GW-7")
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_thoughts_of_another_provider_are_taken_out_before_their_dialects_own_sees_them(
+    tmp_path: Path, before: int
+) -> None:
+    stray = {"type": "thinking", "thinking": "CPF 529.982.247-25 is known", "signature": "SLB1CHATabcd"}
+    said = [{"type": "text", "text": f"part {number}"} for number in range(before)]
+
+    async def scenario() -> None:
+        async with world(tmp_path) as opened:
+            for blocks in (
+                [*said, stray, stray, {"type": "text", "text": "so"}],
+                [*said, stray],
+                [stray, *said, stray],
+            ):
+                turns: list[dict[str, Any]] = [
+                    {"role": "user", "content": "think"},
+                    {"role": "assistant", "content": blocks},
+                    {"role": "user", "content": "go on"},
+                ]
+                call = await opened.ask(MESSAGES, asking(MESSAGES, messages=turns))
+                assert call.status == 200, call.body
+                sent = json.loads(opened.last().text)["messages"]
+                left = [block for block in blocks if block is not stray]
+                assert sent == [turns[0], *([{"role": "assistant", "content": left}] if left else []), turns[2]]
+                assert "foreign_reasoning" in opened.record_of(call)["changes"]
+
+    asyncio.run(scenario())

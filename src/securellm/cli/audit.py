@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from securellm.audit import export, public_key, tail, verifier_key, verify
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA
+from securellm.bootstrap.wiring import JOURNAL_SCHEMA, journal_observers
 from securellm.cli.exits import Exit
 from securellm.cli.places import data_dir_or_exit, place_options
 from securellm.cli.running import refuse
 from securellm.core.randomness import SystemRandomness
-from securellm.finops import LedgerReplay
 from securellm.secrets import KeyFolder, KeyRefused
 from securellm.storage import DataDir, StorageError
 
@@ -36,7 +35,7 @@ def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None,
     report = verify(
         path,
         schema=JOURNAL_SCHEMA,
-        observers=(LedgerReplay(),),
+        observers=journal_observers(),
         vkey=vkey,
         public_key=None if vkey is not None else _signing_key(data),
     )

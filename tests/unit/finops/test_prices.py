@@ -173,9 +173,18 @@ def test_a_configured_price_stands_alone_for_an_unknown_model_or_another_currenc
         output_per_million=per_million(50, "BRL"),
         cache_write_per_million=per_million(30, "BRL"),
         per_request=Amount(Nanos(3), "BRL"),
+        per_image=Amount(Nanos(5), "BRL"),
         server_tools={"web_search": Amount(Nanos(4), "BRL")},
     )
-    own = Price(input=25, output=50, cache_write_5m=30, per_request=3, server_tools={"web_search": 4}, currency="BRL")
+    own = Price(
+        input=25,
+        output=50,
+        cache_write_5m=30,
+        per_request=3,
+        per_image=5,
+        server_tools={"web_search": 4},
+        currency="BRL",
+    )
     assert configured(settings, None) == own
     assert configured(settings, Price(input=1, output=1, cache_read=1)) == own
 

@@ -10,8 +10,29 @@ from hypothesis import strategies as st
 from securellm.core.errors import Code, Refusal
 from securellm.core.money import Nanos
 from securellm.core.usage import Usage
-from securellm.finops import Balance, Budget, Estimate, Hold, LedgerState, LongContext, Price, budget_report, period_of
-from securellm.finops.rules import choose_cap, cost, plausible, resolved, unpriced, worst_case
+from securellm.finops import (
+    PICTURE,
+    Balance,
+    Budget,
+    Estimate,
+    Hold,
+    LedgerState,
+    LongContext,
+    Price,
+    Quote,
+    budget_report,
+    period_of,
+)
+from securellm.finops.rules import (
+    choose_cap,
+    cost,
+    counted_whole,
+    funded_estimate,
+    plausible,
+    resolved,
+    unpriced,
+    worst_case,
+)
 
 PICOS = st.sampled_from([0, 1, 999, 1_000, 1_001, 10**6]) | st.integers(0, 10**9)
 MAYBE = st.none() | PICOS
@@ -33,6 +54,7 @@ def prices(draw: st.DrawFn) -> Price:
         **draw(rates()),
         long_context=tuple(LongContext(above_tokens=start, **draw(rates())) for start in starts),
         per_request=draw(st.integers(0, 10**9)),
+        per_image=draw(st.none() | st.integers(0, 10**9)),
         server_tools={name: draw(st.integers(0, 10**8)) for name in TOOL_NAMES if not draw(SELDOM)},
         service_tiers={"priority": draw(st.integers(0, 5_000)), "flex": draw(st.integers(0, 1_000))},
     )
@@ -44,6 +66,7 @@ def estimates(draw: st.DrawFn) -> Estimate:
         input_tokens=draw(st.integers(0, 4_000)),
         output_cap=draw(st.integers(0, 4_000)),
         choices=draw(st.integers(1, 4)),
+        pictures=draw(st.integers(0, 4)),
         whole_context=draw(st.booleans()),
         context_window=draw(st.integers(0, 4_000)),
         server_tool_uses=tuple((name, draw(st.integers(0, 3))) for name in TOOL_NAMES if draw(SELDOM)),
@@ -75,6 +98,7 @@ def calls(draw: st.DrawFn) -> tuple[Price, Estimate, Usage, dict[str, int]]:
     prompt += ["image_input"] if estimate.image_input or estimate.whole_context else []
     answer = ["output", "reasoning"] + (["audio_output"] if estimate.audio_output else [])
     uses = {name: draw(st.integers(0, (most or 0) * estimate.choices)) for name, most in estimate.server_tool_uses}
+    uses[PICTURE] = draw(st.integers(0, estimate.pictures))
     turns = 1 + sum((most or 0) * estimate.choices for _, most in estimate.server_tool_uses)
     window = max(estimate.context_window or 0, estimate.input_tokens)
     most_in = window * turns if estimate.whole_context or turns > 1 else estimate.input_tokens
@@ -167,6 +191,57 @@ def test_server_tools_reserve_every_use_and_every_reading_of_the_context() -> No
     )
     assert worst_case(estimate, price) == 3 * 50 + 4 * 1_000
     assert cost(Usage(input=10), price, tool_uses={"web_search_20250305": 2}) == 10 + 100
+
+
+@pytest.mark.requirement("FN-1", "FN-2")
+def test_pictures_cost_their_number_beside_their_tokens() -> None:
+    estimate = Estimate(input_tokens=10, output_cap=5, choices=3, pictures=3, cache_writes=False)
+    by_both = Price(input=1_000, output=1_000, per_image=40)
+    assert worst_case(estimate, by_both) == 10 + 15 + 120
+    assert cost(Usage(input=10, output=5), by_both, tool_uses={PICTURE: 2}) == 10 + 5 + 80
+    by_tokens = Price(input=1_000, output=1_000)
+    assert worst_case(estimate, by_tokens) == 25
+    assert cost(Usage(input=10), by_tokens, tool_uses={PICTURE: 2}) == 10
+    assert unpriced(Usage(), by_tokens, tool_uses={PICTURE: 2}) == ()
+
+
+@pytest.mark.requirement("FN-1")
+def test_a_tool_that_calls_itself_a_picture_is_not_one() -> None:
+    declared = Estimate(input_tokens=1, output_cap=1, server_tool_uses=((PICTURE, 1),), context_window=9)
+    with pytest.raises(Refusal) as caught:
+        worst_case(declared, Price(input=1, output=1, per_image=0))
+    assert caught.value.code is Code.UNPRICED_FEATURE
+
+
+def test_pictures_are_all_there_is_to_pay_only_where_no_token_costs_anything() -> None:
+    piece = Price(input=0, output=0, per_image=40)
+    assert counted_whole(piece, {PICTURE: 1})
+    assert not counted_whole(piece, {PICTURE: 0})
+    assert not counted_whole(piece, {"web_search": 1})
+    assert not counted_whole(None, {PICTURE: 1})
+    for other in (
+        Price(input=0, output=0),
+        Price(input=1, output=0, per_image=40),
+        Price(input=0, output=0, image_input=1, per_image=40),
+        Price(input=0, output=0, per_image=40, long_context=(LongContext(above_tokens=1, input=0, output=1),)),
+    ):
+        assert not counted_whole(other, {PICTURE: 1})
+
+
+@given(used=st.integers(0, 10**6), written=st.integers(0, 10), tier=st.integers(0, 5_000))
+def test_where_nothing_that_goes_in_costs_anything_no_window_need_be_known(used: int, written: int, tier: int) -> None:
+    price = Price(input=0, output=7, long_context=(LongContext(above_tokens=tier, input=0, output=11),))
+    estimate = Estimate(input_tokens=1, output_cap=10, whole_context=True)
+    assert cost(Usage(input=used, output=written), price) <= worst_case(estimate, price)
+
+
+def test_what_no_cap_can_bound_reserves_the_larger_of_two_figures_and_sends_none() -> None:
+    estimate = Estimate(input_tokens=1, output_floor=100)
+    assert choose_cap(estimate, 4_096) == (None, False)
+    assert [
+        funded_estimate(estimate, Quote(route="r", price=None, default_max_output=most)).output_cap
+        for most in (None, 99, 4_096)
+    ] == [100, 100, 4_096]
 
 
 def test_what_the_provider_adds_reserves_the_whole_window() -> None:

@@ -10,7 +10,7 @@ from tests.unit.finops.ledger import ManualClock, hard, quote, reserve, tokens
 from securellm.core.errors import Code, Fault, Refusal
 from securellm.core.money import Nanos
 from securellm.core.usage import Usage
-from securellm.finops import Budget, Estimate, Finops, Price, Quote, Reservation, budget_report
+from securellm.finops import PICTURE, Budget, Estimate, Finops, Price, Quote, Reservation, budget_report
 from securellm.finops.model import MAX_AMOUNT
 
 DECEMBER = 1_797_000_000_000_000
@@ -445,6 +445,47 @@ def test_a_missing_output_cap_is_set_under_a_hard_budget_and_declared() -> None:
         soft = Budget(limit=Nanos(100), hard=False)
         free = await service.reserve(request_id="r2", tenant="b", budget=soft, estimate=estimate, quotes=[quote(cap=7)])
         assert (free.output_cap, free.cap_injected, free.amount) == (None, False, 12)
+
+    asyncio.run(scene())
+
+
+def test_what_cannot_be_capped_is_reserved_without_a_cap() -> None:
+    async def scene() -> None:
+        service = finops()
+        estimate = Estimate(input_tokens=5, output_floor=20, cache_writes=False)
+        kept = await service.reserve(
+            request_id="r1", tenant="a", budget=hard(100), estimate=estimate, quotes=[quote(cap=7)]
+        )
+        assert (kept.output_cap, kept.cap_injected, kept.amount, kept.bounded) == (None, False, 25, True)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.requirement("FN-1", "FN-2")
+def test_pictures_by_the_piece_are_settled_by_their_number_and_nothing_else_is_without_figures() -> None:
+    async def scene() -> None:
+        service = finops()
+        estimate = Estimate(input_tokens=5, output_floor=9, choices=3, pictures=3, cache_writes=False)
+        pieces = Price(input=0, output=0, per_image=10)
+        reservation = await service.reserve(
+            request_id="r1", tenant="a", budget=hard(100), estimate=estimate, quotes=[quote(price=pieces)]
+        )
+        assert reservation.amount == 30
+        came = service.settle(reservation, None, presumed=True, tool_uses={PICTURE: 2})
+        assert (came.settled, came.presumed, came.cost_known, came.overrun) == (20, 0, True, 0)
+        lost = service.settle(reservation, None, presumed=True)
+        assert (lost.settled, lost.presumed, lost.cost_known) == (0, 30, False)
+        many = service.settle(reservation, None, presumed=True, tool_uses={PICTURE: 4})
+        assert (many.settled, many.overrun) == (40, 10)
+        tokens_too = await service.reserve(
+            request_id="r2",
+            tenant="b",
+            budget=hard(100_000),
+            estimate=estimate,
+            quotes=[quote(price=Price(input=1_000, output=1_000, per_image=10))],
+        )
+        unknown = service.settle(tokens_too, None, presumed=True, tool_uses={PICTURE: 3})
+        assert (unknown.settled, unknown.presumed, unknown.cost_known) == (0, tokens_too.amount, False)
 
     asyncio.run(scene())
 
