@@ -167,6 +167,7 @@ async def _whole(
     if dialect.read_media is not None and content_type != _JSON:
         document = None
         facts = dialect.read_media(funded.request.document, body, content_type)
+        content_type = upstream.described_type
     else:
         content_type = _JSON
         try:
@@ -183,10 +184,10 @@ async def _whole(
         case.keep(facts.kept)
     screening = await _screen_reply(facts.leaves, gates, case)
     if document is None:
-        answer = mended(body, facts.leaves, screening.replacements)
+        answer = mended(body, facts.leaves, screening.replacements, facts.runs)
     else:
         patch = Patch(document)
-        redact(patch, facts.leaves, screening.replacements, facts.mirrors)
+        redact(patch, facts.leaves, screening.replacements, facts.mirrors, facts.runs)
         if screening.replacements:
             blank(patch, facts.mirrors)
         if direction is None and facts.model_path is not None and facts.model == target.upstream_model != model.name:

@@ -36,8 +36,19 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def content_type(self) -> str:
         """Of its answer, without parameters, in lower case; JSON where it says nothing."""
-        written = next((value for name, value in self.reply.headers if name == b"content-type"), b"application/json")
-        return header_text(written.decode("latin-1").partition(";")[0].strip().lower()).decode("ascii")
+        return header_text(self._written_type.partition(";")[0].strip().lower()).decode("ascii")
+
+    @property
+    def described_type(self) -> str:
+        """The same with its parameters, without which some sound cannot be played; a text is in UTF-8."""
+        if self.content_type.startswith("text/"):
+            return f"{self.content_type}; charset=utf-8"
+        return header_text(";".join(part.strip() for part in self._written_type.split(";"))).decode("ascii")
+
+    @property
+    def _written_type(self) -> str:
+        written = (value for name, value in self.reply.headers if name == b"content-type")
+        return next(written, b"application/json").decode("latin-1")
 
 
 async def attempt(

@@ -6,7 +6,7 @@ from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Refusal
 from securellm.core.messages import Kind, Leaf, Path, Replacement
 from securellm.core.surfaces import Surface
-from securellm.providers import MARK, Mirror, strays
+from securellm.providers import UNSIGNED, Mirror, Run, foreign_proofs, may_stray, strays
 
 REDACTION = "redaction"
 """The name of the guard's replacements in the closed list."""
@@ -15,16 +15,25 @@ FOREIGN_REASONING = "foreign_reasoning"
 
 
 def redact(
-    patch: Patch, leaves: Sequence[Leaf], replacements: Iterable[Replacement], mirrors: Sequence[Mirror] = ()
+    patch: Patch,
+    leaves: Sequence[Leaf],
+    replacements: Iterable[Replacement],
+    mirrors: Sequence[Mirror] = (),
+    runs: Sequence[Run] = (),
 ) -> None:
     """Make the guard's replacements on the original text: only the found characters change.
 
     What was found in a mirror (a text spelled again in pieces) has no string to change: `blank` empties it.
     """
+    spread = {run.path: run for run in runs}
     done: set[int] = set()
     for replacement in replacements:
         leaf = leaves[replacement.leaf]
         if any(mirror.holds(leaf.path) for mirror in mirrors):
+            continue
+        if leaf.path in spread:
+            for place, start, end, text in spread[leaf.path].cuts(replacement.start, replacement.end, replacement.text):
+                patch.replace_in_string(place, start, end, text)
             continue
         if leaf.kind is Kind.NUMBER:
             # A number has no part to replace: it becomes a string once.
@@ -40,9 +49,15 @@ def redact(
 def without_strays(patch: Patch, document: Document, surface: Surface) -> tuple[Path, ...]:
     """Take out thoughts that we marked as another provider's: this one did not sign them, and would refuse them.
 
-    What was taken out, by its place.
+    A marked proof of a tool call becomes the documented word for one that has none. What was changed, by its place.
     """
-    found = strays(surface, document.members()) if MARK in document.text else ()
+    if not may_stray(document.text):
+        return ()
+    found = strays(surface, document.members())
+    proofs = foreign_proofs(surface, document.members())
+    for path in proofs:
+        if not any(path[: len(gone)] == gone for gone in found):
+            patch.set(path, UNSIGNED)
     arrays: dict[Path, list[int]] = {}
     for path in found:
         index = path[-1]
@@ -50,18 +65,22 @@ def without_strays(patch: Patch, document: Document, surface: Surface) -> tuple[
         arrays.setdefault(path[:-1], []).append(index)
     for path, indexes in arrays.items():
         patch.remove_elements(path, indexes)
-    return found
+    return (*found, *proofs)
 
 
-def mended(body: bytes, leaves: Sequence[Leaf], replacements: Iterable[Replacement]) -> bytes:
-    """The guard's replacements in a body that is no JSON: its one leaf, if there is one, is all of its text."""
-    due = sorted(replacements, key=lambda replacement: replacement.start, reverse=True)
-    if not due:
+def mended(body: bytes, leaves: Sequence[Leaf], replacements: Iterable[Replacement], runs: Sequence[Run] = ()) -> bytes:
+    """The guard's replacements in a body that is no JSON: each leaf is all of its text, or a run through it."""
+    spread = {run.path: run for run in runs}
+    cuts: list[tuple[int, int, str]] = []
+    for replacement in replacements:
+        run = spread.get(leaves[replacement.leaf].path)
+        found = (replacement.start, replacement.end, replacement.text)
+        cuts += [found] if run is None else [cut[1:] for cut in run.cuts(*found)]
+    if not cuts:
         return body
-    (leaf,) = leaves
-    text = leaf.text
-    for replacement in due:
-        text = text[: replacement.start] + replacement.text + text[replacement.end :]
+    text = body.decode("utf-8")
+    for start, end, instead in sorted(cuts, reverse=True):
+        text = text[:start] + instead + text[end:]
     return text.encode("utf-8")
 
 

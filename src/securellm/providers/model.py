@@ -1,6 +1,6 @@
 """The nouns of talking to upstreams: a kind of provider, what a reply says, what one event of a stream says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -66,6 +66,33 @@ class Mirror(msgspec.Struct, frozen=True):
     def holds(self, path: Path) -> bool:
         """Whether a leaf or fragment at `path` is one of the joined tokens, not a string of the document."""
         return path[: len(self.path)] == self.path
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Where a part of a text stands: characters [start, end) of it, from `at` on in the string at `place`."""
+
+    place: Path
+    start: int
+    end: int
+    at: int = 0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A text whose leaf is at `path`, and the strings it is spread over, in order; between two stands what joins them.
+
+    Where a reply is no JSON, its pieces stand in the body itself, at the empty place.
+    """
+
+    path: Path
+    pieces: tuple[Piece, ...]
+
+    def cuts(self, start: int, end: int, text: str) -> Iterator[tuple[Path, int, int, str]]:
+        """What to replace in each string (place, start, end, text): `text` stands in the first of them."""
+        for piece in self.pieces:
+            first, last = max(start, piece.start), min(end, piece.end)
+            if first < last:
+                yield piece.place, piece.at + first - piece.start, piece.at + last - piece.start, text
+                text = ""
 
 
 class Fragment(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +161,8 @@ class ReplyFacts(msgspec.Struct, frozen=True, kw_only=True):
     leaves: tuple[Leaf, ...] = ()
     """Every text to be screened. A leaf inside a mirror has no string at its path: see `Mirror`."""
     mirrors: tuple[Mirror, ...] = ()
+    runs: tuple[Run, ...] = ()
+    """Leaves that no single string holds."""
     server_tool_uses: tuple[tuple[str, int], ...] = ()
     """How often the provider ran its own tools, by name."""
     kept: tuple[Kept, ...] = ()

@@ -14,11 +14,13 @@ import pytest
 from openai.types.audio.transcription_stream_event import TranscriptionStreamEvent
 from tests.unit.providers.goldens import REPLIES, STREAMS, events_of, expected_of, surface_of
 
-from securellm.core.document import Document
+from securellm.core.document import Document, Patch
 from securellm.core.errors import Code
+from securellm.core.messages import Path, Replacement
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.finops import PICTURE
+from securellm.gateway.lossless import mended, redact
 from securellm.providers import DIALECTS, EventView, ReplyFacts, StreamEvent, StreamReader
 from securellm.providers.dialects import images
 
@@ -51,6 +53,10 @@ EVENTS: dict[Surface, Any] = {
 
 def reply(surface: Surface, body: object) -> ReplyFacts:
     return DIALECTS[surface].read_reply(Document(json.dumps(body).encode()))
+
+
+def golden(name: str) -> ReplyFacts:
+    return DIALECTS[surface_of(name)].read_reply(Document(REPLIES[name].read_bytes()))
 
 
 def media(surface: Surface, body: bytes, content_type: str, **asked: object) -> ReplyFacts:
@@ -185,24 +191,58 @@ def test_seconds_are_no_tokens_and_never_nothing() -> None:
         assert reply(Surface.TRANSCRIPTIONS, {"text": "x", "usage": usage}).usage is None
 
 
+def places(facts: ReplyFacts, path: Path) -> list[tuple[Path, str]]:
+    """The strings that the text at `path` is spread over, as its own pieces have them."""
+    [text] = [leaf.text for leaf in facts.leaves if leaf.path == path]
+    [run] = [run for run in facts.runs if run.path == path]
+    return [(piece.place, text[piece.start : piece.end]) for piece in run.pieces]
+
+
 @pytest.mark.requirement("GD-6")
-def test_a_transcripts_words_tokens_and_probabilities_are_emptied_where_something_is_replaced() -> None:
-    verbose = DIALECTS[Surface.TRANSCRIPTIONS].read_reply(
-        Document(REPLIES["openai.transcriptions.verbose"].read_bytes())
-    )
-    assert [mirror.path for mirror in verbose.mirrors] == [
-        ("segments", 0, "tokens"),
-        ("segments", 1, "tokens"),
-        ("words",),
+def test_segments_and_words_are_screened_as_the_text_that_is_heard() -> None:
+    verbose = golden("openai.transcriptions.verbose")
+    assert places(verbose, ("segments",)) == [
+        (("segments", 0, "text"), " O CPF é 111.444."),
+        (("segments", 1, "text"), "777-35."),
     ]
-    heard = reply(
-        Surface.TRANSCRIPTIONS, {"text": "x", "words": [{"word": "529"}, {"word": "982.247-25"}, {"x": 1}, 7]}
+    assert [text for _, text in places(verbose, ("words",))] == ["O", "CPF", "é", "111", "444", "777", "35"]
+    assert [mirror.path for mirror in verbose.mirrors] == [("segments", 0, "tokens"), ("segments", 1, "tokens")]
+    empty = [{"word": "", "text": ""}]
+    nested = [{"word": [CPF]}, {"text": {}}]
+    for name in ("words", "segments"):
+        for rows in (None, [], "x", {"word": CPF}, [CPF], 7, empty, nested):
+            said = reply(Surface.TRANSCRIPTIONS, {"text": "x", name: rows})
+            assert said.failure is None
+            assert said.runs == ()
+            assert (CPF in str(rows)) == any(CPF in leaf.text for leaf in said.leaves)
+
+
+@pytest.mark.requirement("GD-6")
+def test_a_finding_is_replaced_once_in_all_the_places_it_is_spread_over() -> None:
+    words = [{"word": word} for word in ("É", "529", "982", "247", "25", "sim")]
+    document = Document(json.dumps({"text": "x", "words": words}).encode())
+    facts = DIALECTS[Surface.TRANSCRIPTIONS].read_reply(document)
+    index = [leaf.path for leaf in facts.leaves].index(("words",))
+    patch = Patch(document)
+    redact(patch, facts.leaves, [Replacement(index, 2, 16, "[CPF]")], facts.mirrors, facts.runs)
+    assert [row["word"] for row in json.loads(patch.apply())["words"]] == ["É", "[CPF]", "", "", "", "sim"]
+
+
+@pytest.mark.requirement("GD-6")
+def test_of_subtitles_the_lines_between_the_times_are_one_text() -> None:
+    body = (
+        "WEBVTT\r\n\r\n1\r\n00:01.000 --> 00:02.000\r\né 529.982.\r\n\r\n"
+        "00:00:02,000 --> 00:00:03,000\n247-25\n7\n\n529 --> 982\n3\n"
     )
-    assert "529 982.247-25" in [leaf.text for leaf in heard.leaves]
-    for words in (None, [], "x", {"word": CPF}, [CPF], 7):
-        said = reply(Surface.TRANSCRIPTIONS, {"text": "x", "words": words})
-        assert said.failure is None
-        assert (CPF in str(words)) == any(CPF in leaf.text for leaf in said.leaves)
+    facts = media(Surface.TRANSCRIPTIONS, body.encode(), "text/vtt", response_format="vtt")
+    [leaf] = facts.leaves
+    assert leaf.text == "WEBVTT é 529.982. 247-25 7 529 --> 982 3"
+    start = leaf.text.index("529")
+    found = [Replacement(0, start, start + 15, "[CPF]")]
+    assert mended(body.encode(), facts.leaves, found, facts.runs).decode() == (
+        "WEBVTT\r\n\r\n1\r\n00:01.000 --> 00:02.000\r\né [CPF]\r\n\r\n"
+        "00:00:02,000 --> 00:00:03,000\n\n7\n\n529 --> 982\n3\n"
+    )
 
 
 @pytest.mark.requirement("GD-6")
@@ -210,7 +250,7 @@ def test_a_transcript_that_is_no_json_is_one_text() -> None:
     for form, kind in (("text", "text/plain"), ("srt", "application/x-subrip"), ("vtt", "text/vtt")):
         facts = media(Surface.TRANSCRIPTIONS, f"é {CPF}\n".encode(), kind, response_format=form)
         assert (facts.failure, facts.finish, facts.usage) == (None, "completed", None)
-        assert [(leaf.path, leaf.text) for leaf in facts.leaves] == [((), f"é {CPF}\n")]
+        assert [leaf.text.strip() for leaf in facts.leaves] == [f"é {CPF}"]
     silent = media(Surface.AUDIO_TRANSLATIONS, b"", "text/plain", response_format="srt")
     assert (silent.failure, silent.leaves) == (None, ())
 

@@ -1,12 +1,13 @@
 """Audio: text spoken (bytes out), and speech written down (bytes in)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from securellm.core.document import Document, Value
 from securellm.core.errors import Code, UpstreamFailure
-from securellm.core.messages import Leaf, Path, Role
+from securellm.core.messages import Kind, Leaf, Path, Role
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.providers.dialects import figures, replies, requests
@@ -14,10 +15,11 @@ from securellm.providers.dialects.forms import encode
 from securellm.providers.dialects.machine import Machine, named
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
-from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
+from securellm.providers.model import Dialect, EventView, Piece, ReplyFacts, Run, StreamEvent
 from securellm.providers.sse import EVENTS
 
 _SOUND = ("audio/", "video/")
+_STAMP = re.compile(r"(?:[0-9]{2,3}:)?[0-9]{2}:[0-9]{2}[.,][0-9]{3}")
 _UNNAMED = "application/octet-stream"
 _SUBTITLES = ("application/x-subrip", "application/srt")
 _WRITTEN_OUT = ("text", "srt", "vtt")
@@ -47,8 +49,7 @@ _WRITTEN: dict[str, Shape] = {
     "text": Mark.TEXT,
     "logprobs": Mark.MIRROR,
     "segments": Each(_SEGMENT),
-    # A number that is spoken in pieces stands in several of them: they are emptied where anything is replaced.
-    "words": Mark.MIRROR,
+    "words": Each(Members({**_TIMES, "word": Mark.TEXT})),
     "usage": _USAGE,
 }
 _TRANSCRIPT = Finder(Members(_WRITTEN))
@@ -68,14 +69,36 @@ def _usage(members: Mapping[str, Value]) -> Usage | None:
 def read_transcript(document: Document) -> ReplyFacts:
     """What a transcript in JSON says."""
     said = replies.facts(document, _TRANSCRIPT, _read)
-    spoken = _words(document.members().get("words")) if said.failure is None else ""
-    # As they are heard: between two words stands a space, which the mirror's own text leaves out.
-    return msgspec.structs.replace(said, leaves=(*said.leaves, *_leaf(("words", "spoken"), spoken)))
+    if said.failure is not None:
+        return said
+    members = document.members()
+    # A number that is spoken with a pause stands in two segments, one that is spelled in several words.
+    texts = [_spread(("segments",), members.get("segments"), "text"), _spread(("words",), members.get("words"), "word")]
+    runs = [run for run, _ in texts if run.pieces]
+    alone = {piece.place for run in runs for piece in run.pieces}
+    leaves = [leaf for leaf in said.leaves if leaf.path not in alone or leaf.kind is Kind.KEY]
+    leaves += [leaf for run, text in texts for leaf in _leaf(run.path, text)]
+    return msgspec.structs.replace(said, leaves=tuple(leaves), runs=tuple(runs))
 
 
-def _words(words: Value) -> str:
-    rows = words if isinstance(words, list) else []
-    return " ".join(str(row["word"]) for row in rows if isinstance(row, dict) and isinstance(row.get("word"), str))
+def _spread(path: Path, rows: Value, name: str) -> tuple[Run, str]:
+    """The strings called `name` in each of the rows at `path`, as the one text that is heard."""
+    found = [
+        ((*path, index, name), text)
+        for index, row in enumerate(rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and isinstance(text := row.get(name), str) and text
+    ]
+    return _joined(path, [(place, 0, text) for place, text in found])
+
+
+def _joined(path: Path, found: Sequence[tuple[Path, int, str]]) -> tuple[Run, str]:
+    """The texts (place, offset, text) with a space between each two, which no piece of the run is."""
+    pieces: list[Piece] = []
+    length = 0
+    for place, at, text in found:
+        pieces.append(Piece(place, length, length + len(text), at))
+        length += len(text) + 1
+    return Run(path, tuple(pieces)), " ".join(text for _, _, text in found)
 
 
 def _leaf(path: Path, text: str) -> tuple[Leaf, ...]:
@@ -90,9 +113,9 @@ def _read(members: dict[str, Value]) -> replies.Said | None:
 
 
 def read_written(request: Document, body: bytes, content_type: str) -> ReplyFacts:
-    """What a transcript says that is plain text, or subtitles: all of it is one text to screen."""
-    asked = request.members().get("response_format") in _WRITTEN_OUT
-    if not asked or not content_type.startswith(("text/", _UNNAMED, *_SUBTITLES)):
+    """What a transcript says that is plain text, or subtitles: the lines between their times are one text to screen."""
+    form = request.members().get("response_format")
+    if form not in _WRITTEN_OUT or not content_type.startswith(("text/", _UNNAMED, *_SUBTITLES)):
         return ReplyFacts(
             failure=UpstreamFailure(Code.BAD_REPLY, "the provider answered with something else than a transcript")
         )
@@ -100,7 +123,27 @@ def read_written(request: Document, body: bytes, content_type: str) -> ReplyFact
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         return ReplyFacts(failure=UpstreamFailure(Code.BAD_REPLY, "the transcript is not UTF-8"))
-    return ReplyFacts(text=text, finish="completed", leaves=_leaf((), text))
+    run, spoken = _joined(
+        (), [((), at, line) for at, line in (_lines(text) if form != "text" else [(0, text)]) if line]
+    )
+    return ReplyFacts(text=text, finish="completed", leaves=_leaf((), spoken), runs=(run,))
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of subtitles that are read or heard, and where they begin: all but the times, and their numbers."""
+    lines = text.splitlines(keepends=True)
+    times = [_are_times(line) for line in lines]
+    at = 0
+    for index, line in enumerate(lines):
+        number = line.strip().isdecimal() and len(line) < 9 and index + 1 < len(lines) and times[index + 1]
+        if not times[index] and not number:
+            yield at, line.rstrip("\r\n")
+        at += len(line)
+
+
+def _are_times(line: str) -> bool:
+    stamps = line.strip().split(" --> ")
+    return len(stamps) == 2 and all(map(_STAMP.fullmatch, stamps))
 
 
 def read_spoken(request: Document, body: bytes, content_type: str) -> ReplyFacts:  # noqa: ARG001 - of other dialects

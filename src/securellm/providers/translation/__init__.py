@@ -8,17 +8,19 @@ from securellm.providers.translation.engine import (
     translate_answer,
     translate_ask,
 )
+from securellm.providers.translation.generate_content.asking import UNSIGNED
 from securellm.providers.translation.model import Direction, Occasion
-from securellm.providers.translation.signatures import MARK
-from securellm.providers.translation.strays import strays
+from securellm.providers.translation.strays import foreign_proofs, may_stray, strays
 
 __all__ = [
     "DIRECTIONS",
-    "MARK",
+    "UNSIGNED",
     "Direction",
     "Occasion",
     "StreamTranslation",
     "Translated",
+    "foreign_proofs",
+    "may_stray",
     "strays",
     "table",
     "translate_answer",

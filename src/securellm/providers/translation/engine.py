@@ -266,9 +266,8 @@ def _put(written: dict[str, Value], path: str, value: Value) -> None:
 
 
 def _path_of(hint: str, holds: Mapping[str, str], members: Members) -> str:
-    """The client's own name for what `Ask` calls `hint`, or for what that is a part of: the one that it used."""
-    known = hint if hint in holds.values() else hint.partition(".")[0]
-    paths = [path for path, name in holds.items() if name == known]
+    """The client's own name for what `Ask` calls `hint`: the one that it used."""
+    paths = [path for path, name in holds.items() if name == hint]
     used = [path for path in paths if _has(members, path.split("."))]
     return (used or paths or [hint])[0]
 

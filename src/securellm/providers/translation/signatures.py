@@ -23,6 +23,10 @@ def marked(surface: Surface, signature: str | None) -> str:
     return f"{MARK}{_CODES[surface]}{signature or ''}"
 
 
+NOBODYS = f"{MARK}NONE"
+"""Stands where clients must find a proof, and no provider made one."""
+
+
 def origin(signature: str) -> tuple[Surface | None, str]:
     """The surface a signature is marked with, and the signature as that provider made it. None: it is not marked."""
     if not signature.startswith(MARK):

@@ -9,8 +9,18 @@ from collections.abc import Iterator
 from securellm.core.document import Value
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
+from securellm.providers.translation.generate_content.spelling import echoed
 from securellm.providers.translation.model import Members
-from securellm.providers.translation.signatures import is_marked
+from securellm.providers.translation.signatures import MARK, is_marked
+
+_IN_BASE64 = "U0xCM"
+"""How Base64 of a mark begins."""
+_SIGNATURES = ("thoughtSignature", "thought_signature")
+
+
+def may_stray(text: str) -> bool:
+    """Whether a body may hold what we have marked."""
+    return MARK in text or _IN_BASE64 in text
 
 
 def strays(surface: Surface, members: Members) -> tuple[Path, ...]:
@@ -20,8 +30,22 @@ def strays(surface: Surface, members: Members) -> tuple[Path, ...]:
             return tuple(_in_messages(members.get("messages")))
         case Surface.RESPONSES:
             return tuple(_in_items(members.get("input")))
+        case Surface.GENERATE_CONTENT:
+            return tuple(_in_contents(members.get("contents")))
         case _:
             return ()
+
+
+def foreign_proofs(surface: Surface, members: Members) -> tuple[Path, ...]:
+    """Where proofs of tool calls stand that another dialect's provider made, or that none did."""
+    if surface is not Surface.GENERATE_CONTENT:
+        return ()
+    return tuple(
+        (*path, name)
+        for path, part in _parts(members.get("contents"))
+        for name in _SIGNATURES
+        if _calls(part) and isinstance(proof := part.get(name), str) and is_marked(echoed(proof))
+    )
 
 
 def _in_messages(messages: Value) -> Iterator[Path]:
@@ -47,3 +71,29 @@ def _is_stray(block: Value, *names: str) -> bool:
     if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking", "reasoning"):
         return False
     return any(is_marked(value) for name in names if isinstance(value := block.get(name), str))
+
+
+def _in_contents(contents: Value) -> Iterator[Path]:
+    found: dict[Path, list[Path]] = {}
+    count: dict[Path, int] = {}
+    for path, part in _parts(contents):
+        turn = path[:2]
+        count[turn] = count.get(turn, 0) + 1
+        proofs = [proof for name in _SIGNATURES if isinstance(proof := part.get(name), str)]
+        if not _calls(part) and any(is_marked(echoed(proof)) for proof in proofs):
+            found.setdefault(turn, []).append(path)
+    for turn, paths in found.items():
+        # A turn cannot be empty.
+        yield from (turn,) if len(paths) == count[turn] else paths
+
+
+def _parts(contents: Value) -> Iterator[tuple[Path, dict[str, Value]]]:
+    for at, content in enumerate(contents if isinstance(contents, list) else ()):
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for place, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict):
+                yield ("contents", at, "parts", place), part
+
+
+def _calls(part: Members) -> bool:
+    return "functionCall" in part or "function_call" in part

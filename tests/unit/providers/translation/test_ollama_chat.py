@@ -150,6 +150,7 @@ def test_results_find_their_calls_by_id_by_name_and_order_or_by_order_alone() ->
     assert answered({"tool_name": "f"}, {"tool_name": "f"}, made=calls("f", "f")) == [("call_0", "f"), ("call_1", "f")]
     given = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}}, {"function": {"name": "g"}}]}
     assert answered({"tool_name": "g"}, {"tool_call_id": "a"}, made=given) == [("call_1", "g"), ("a", "f")]
+    assert answered({"tool_call_id": "made up", "tool_name": "g"}, made=two) == [("call_1", "g")]
     for lost in ({"tool_name": "h"}, {"tool_call_id": "zzz"}):
         refusal = refused(answered, lost, made=two)
         assert (refusal.code, refusal.param) == (Code.INVALID_REQUEST, "messages.2")

@@ -21,6 +21,7 @@ from securellm.providers.translation.model import (
     Text,
     ToolCall,
 )
+from securellm.providers.translation.signatures import NOBODYS
 from securellm.providers.translation.writing import text_of
 
 _FINISHES: dict[str, Finish] = {
@@ -125,6 +126,8 @@ def read_part(part: Value) -> Iterator[Part]:
     if not isinstance(part, dict):
         raise broken("a part is no object")
     signature = named(part.get("thoughtSignature"))
+    if signature == shown(NOBODYS):
+        signature = None
     text, call = part.get("text"), part.get("functionCall")
     said = {name for name, value in part.items() if value is not None} - {"thoughtSignature", "thought", "partMetadata"}
     if said - {"text", "functionCall"} or len(said) > 1:
@@ -246,7 +249,8 @@ def _candidate(index: int, choice: Choice, occasion: Occasion) -> Value:
                 parts.append(thought_part(part.text, part.signature, redacted=part.redacted))
             case ToolCall() if not part.custom:
                 call_id = made_id(part.id, occasion, index, calls)
-                parts.append(call_part(part.name, call_id, part.arguments, part.signature))
+                proof = part.signature or (None if calls else NOBODYS)
+                parts.append(call_part(part.name, call_id, part.arguments, proof))
                 calls += 1
             case _:
                 raise broken("the answer holds what this dialect cannot say")

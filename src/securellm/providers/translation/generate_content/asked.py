@@ -28,6 +28,7 @@ from securellm.providers.translation.model import (
     ToolResult,
     Turn,
 )
+from securellm.providers.translation.signatures import NOBODYS
 from securellm.providers.translation.thinking import read_effort
 from securellm.providers.translation.writing import text_of
 
@@ -189,6 +190,8 @@ def _system_parts(system: Fields) -> tuple[Part, ...]:
 def _part(part: Fields, role: str, calls: _Calls) -> list[Part]:
     given = part.text("thoughtSignature")
     signature = None if given is None else echoed(given)
+    if signature == NOBODYS:
+        signature = None
     thought, text = part.flag("thought"), part.text("text")
     call, response = part.object("functionCall"), part.object("functionResponse")
     inline, remote = part.object("inlineData"), part.object("fileData")

@@ -28,6 +28,7 @@ from securellm.providers.translation.model import (
     Occasion,
     Step,
 )
+from securellm.providers.translation.signatures import NOBODYS
 
 
 class _Block(msgspec.Struct):
@@ -93,6 +94,8 @@ class WriteSteps:
             place = self._calls.get(step.choice, 0)
             self._calls[step.choice] = place + 1
             block.call_id = made_id(step.id, self._occasion, step.choice, place)
+            # Clients must send back a proof of the first call of a step.
+            block.signature = None if place else NOBODYS
         return block
 
     def _grew(self, block: _Block, step: BlockGrew) -> bytes:

@@ -1,5 +1,7 @@
 """Requests for a chat, as Ollama's clients send them."""
 
+from itertools import chain
+
 from securellm.core.document import Value
 from securellm.core.errors import Code, Refusal
 from securellm.providers.translation.members import Fields
@@ -51,10 +53,12 @@ class _Calls:
 
     def answer(self, given: str | None, name: str | None) -> tuple[str, str] | None:
         """The id and name of the call that a result answers. None: there is none."""
-        for index, (call, called) in enumerate(self._open):
-            if call == given if given else called == name or not name:
-                return self._open.pop(index)
-        return None
+        by_id = (index for index, (call, _) in enumerate(self._open) if given and call == given)
+        by_name = (index for index, (_, called) in enumerate(self._open) if name and called == name)
+        index = next(chain(by_id, by_name), None)
+        if index is None and self._open and not given and not name:
+            index = 0
+        return None if index is None else self._open.pop(index)
 
 
 def _turns(fields: Fields) -> tuple[Turn, ...]:

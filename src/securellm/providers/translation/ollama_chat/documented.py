@@ -4,7 +4,7 @@ COMMON = {
     "model": "model",
     "stream": "stream",
     "format": "format",
-    "think": "thinking",
+    "think": "thinking.show",
     "options": "options",
     "options.num_predict": "max_output",
     "options.temperature": "temperature",
