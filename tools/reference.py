@@ -505,8 +505,8 @@ _FATES: Mapping[str, str] = {
 def translation_page() -> str:
     """What becomes of every member of a request that is translated, by the caller's dialect."""
     lines = [_TRANSLATION.replace("{order}", ", ".join(f"`{surface}`" for surface in PREFERENCE))]
-    for source in PREFERENCE:
-        targets = [target for target in PREFERENCE if target is not source]
+    for source in dict.fromkeys((*PREFERENCE, *(source for source, _ in DIRECTIONS))):
+        targets = [target for target in PREFERENCE if (source, target) in DIRECTIONS]
         fates = {target: dict(table(DIRECTIONS[source, target])) for target in targets}
         paths = sorted(fates[targets[0]])
         rows = {path: [_fate(path, fates[target][path]) for target in targets] for path in paths}

@@ -94,10 +94,6 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
             case _:
                 return self.name
 
-    def shows(self, dialect: Dialect) -> tuple[str, ...]:
-        """The columns of a row; a dialect that is not translated says so once."""
-        return ("answer",) if dialect == "ollama" and self.name in _PROVIDERS else self.features
-
     def has(self, client: Client, face: Face) -> bool:
         if self.name in _PROVIDERS and NATIVE[face.dialect] == self.name:
             return False
@@ -112,7 +108,13 @@ _TRANSLATED = tuple(
 """What depends on the provider's dialect; the rest is the gateway's own and shown once."""
 _SPEAKERS = ("openai-python", "anthropic-python", "google-python", "ollama-python/chat", "codex", "claude-code")
 
-_TOLD = {"codex": 'with `web_search = "disabled"` in its configuration: OpenAI\'s own tools run at OpenAI only'}
+_UNAIDED = {
+    "claude-code": "with `CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK` and without retries, so that what breaks is seen"
+}
+_TOLD = {
+    "codex": 'with `web_search = "disabled"` in its configuration: OpenAI\'s own tools run at OpenAI only',
+    **_UNAIDED,
+}
 
 LANES = (
     Lane(
@@ -121,6 +123,7 @@ LANES = (
         says="The provider speaks what the client speaks: what leaves is what came, but for named edits.",
         features=tuple(_NAMES),
         clients=tuple(client.name for client in CLIENTS),
+        notes=_UNAIDED,
     ),
     Lane(
         name="openai",
@@ -128,6 +131,7 @@ LANES = (
         says="The model is served by a provider of kind `openai`.",
         features=_TRANSLATED,
         clients=_SPEAKERS,
+        notes=_UNAIDED,
     ),
     Lane(
         name="anthropic",
@@ -207,6 +211,7 @@ _NOT_IN_CHAT = "OpenAI's chat completions, which it is translated to, do not sho
 _LACKED_IN_LANE = {
     "openai messages thinking": _NOT_IN_CHAT,
     "openai generate thinking": _NOT_IN_CHAT,
+    "openai ollama thinking": _NOT_IN_CHAT,
     "aimock generate embeddings": "aimock has no batchEmbedContents",
     "aimock ollama embeddings": "aimock answers in the shape of the older /api/embeddings",
 }
@@ -214,11 +219,6 @@ _LACKED_IN_LANE = {
 _COUNTS = ByDesign(400, "no provider of this model speaks", "a count is the provider's own; an estimate would be a lie")
 _CHOICES = ByDesign(400, "this model's provider", "several answers with log probabilities cannot be said there")
 _CHAIN = ByDesign(404, "names nothing that was made here", "only OpenAI keeps the turns of an answer by its id")
-_OLLAMA = ByDesign(
-    400,
-    "no provider of this model speaks",
-    "Ollama's own API is not translated; /v1/chat/completions serves these models",
-)
 REFUSED: dict[str, ByDesign] = {
     "openai messages count": _COUNTS,
     "openai generate count": _COUNTS,
@@ -229,9 +229,6 @@ REFUSED: dict[str, ByDesign] = {
     "anthropic generate choices": _CHOICES,
     "anthropic responses chain": _CHAIN,
     "gemini responses chain": _CHAIN,
-    "openai ollama answer": _OLLAMA,
-    "anthropic ollama answer": _OLLAMA,
-    "gemini ollama answer": _OLLAMA,
 }
 """By lane, dialect and feature."""
 
@@ -243,7 +240,7 @@ def cells() -> Iterator[Cell]:
             for face in client.faces:
                 if lane.has(client, face):
                     for feature in FEATURES:
-                        if feature.name in lane.shows(face.dialect):
+                        if feature.name in lane.features:
                             yield Cell(client=client, face=face, lane=lane, feature=feature)
 
 

@@ -69,13 +69,9 @@ def _table(lane: Lane, group: Sequence[Feature], outcomes: Mapping[str, str], no
         "|---|" + ":-:|" * len(shown),
     ]
     for client, face in _rows(lane):
-        there = lane.shows(face.dialect)
-        cells = [
-            Cell(client=client, face=face, lane=lane, feature=feature) if feature.name in there else None
-            for feature in shown
-        ]
-        if any(cell is not None and cell.lacked is None for cell in cells):
-            marks = " | ".join("" if cell is None else _mark(cell, outcomes, notes) for cell in cells)
+        cells = [Cell(client=client, face=face, lane=lane, feature=feature) for feature in shown]
+        if any(cell.lacked is None for cell in cells):
+            marks = " | ".join(_mark(cell, outcomes, notes) for cell in cells)
             told = lane.notes.get(client.name)
             number = "" if told is None else f" {_note(notes, f'{client.title}: {told}.')}"
             lines.append(f"| {client.title}, {face.title}{number} | {marks} |")

@@ -205,7 +205,7 @@ _ROWS = (
     _form("/v1/images/edits", Surface.IMAGE_EDITS, media.extract_images),
     _body("/v1/audio/speech", Surface.SPEECH, media.extract_speech),
     _form("/v1/audio/transcriptions", Surface.TRANSCRIPTIONS, media.extract_transcription),
-    _form("/v1/audio/translations", Surface.AUDIO_TRANSLATIONS, media.extract_transcription),
+    _form("/v1/audio/translations", Surface.AUDIO_TRANSLATIONS, media.extract_translation),
     _body("/openai/responses", Surface.RESPONSES, responses.extract),
     _deployment("/chat/completions", Surface.CHAT, chat.extract),
     _deployment("/responses", Surface.RESPONSES, responses.extract),
