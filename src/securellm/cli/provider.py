@@ -74,7 +74,8 @@ def _told(trial: Trial) -> str:
         served = trial.headers.get("x-securellm-model")
         return f"{trial.provider} answers on {trial.surface.value}: {trial.model} is served as {served} ({request_id})"
     try:
-        message = json.loads(trial.body)["error"]["message"]
+        error = json.loads(trial.body)["error"]
+        message = error if isinstance(error, str) else error["message"]
     except (ValueError, KeyError, TypeError):
         message = f"status {trial.status}"
     return f"{trial.provider} does not answer on {trial.surface.value}: {message} ({request_id})"
