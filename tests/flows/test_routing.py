@@ -405,3 +405,20 @@ def test_what_only_the_pinned_place_cannot_be_told_is_refused_by_name(tmp_path: 
             assert len(opened.reached()) == 1
 
     asyncio.run(scenario())
+
+
+def test_a_model_that_a_tenant_may_not_see_makes_no_pin_of_its_own_ambiguous(tmp_path: Path) -> None:
+    def two(site: Site) -> None:
+        site.model("seen", "openai", upstream="fake-large")
+        site.model("unseen", "openai", upstream="fake-large")
+        site.tenant("acme", models=["seen"])
+
+    async def scenario() -> None:
+        async with world(tmp_path, two) as opened:
+            call = await opened.ask(CHAT, asking(CHAT) | {"model": "openai/fake-large"})
+            assert call.status == 200, call.body
+            assert call.json()["model"] in ("seen", "fake-large")
+            hidden = await opened.ask(CHAT, asking(CHAT) | {"model": "openai/unseen"})
+            assert hidden.status in (403, 404)
+
+    asyncio.run(scenario())

@@ -1,6 +1,7 @@
 """The lossless lane over ten thousand random streams: what the client gets is what the upstream sent, byte for byte."""
 
 import asyncio
+import json
 import os
 import random
 
@@ -63,3 +64,16 @@ def test_no_byte_of_a_random_stream_is_lost_or_altered(surface: Surface) -> None
             assert await relayed(surface, stream, cut) == stream.due, (number, stream.sent)
 
     asyncio.run(scenario())
+
+
+def test_the_last_event_does_not_spell_again_what_was_redacted_before() -> None:
+    head = {"model": "up", "created_at": "2026-11-21T10:00:00Z"}
+    lines = (
+        {**head, "response": "Your CPF is 529.982.247-25.", "done": False},
+        {**head, "response": "", "done": True, "done_reason": "stop", "context": [5, 2, 9], "eval_count": 3},
+    )
+    sent = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    got = asyncio.run(relayed(Surface.OLLAMA_GENERATE, Wild(sent, sent, injected_usage=False), [sent]))
+    first, last = map(json.loads, got.splitlines())
+    assert first["response"] == "Your CPF is [CPF]."
+    assert last["context"] == []
