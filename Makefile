@@ -88,6 +88,7 @@ lock: setup-clients ## Resolve the newest versions again (needs uv)
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$set.in -o requirements-$$set.lock || exit 1; \
 	done
 	$(NPM) install --silent --package-lock-only $$(node -p 'Object.keys(require("./package.json").dependencies).map((name) => name + "@latest").join(" ")')
+	$(BIN)/python tools/npm_lock.py $(NODE)/package-lock.json
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) $(SDKS) $(CLNTS) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -75,7 +75,7 @@ class _Exchange:
     async def head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.answered = status, headers
 
-    async def write(self, data: bytes, *, last: bool) -> None:  # noqa: ARG002
+    async def write(self, data: bytes, *, last: bool) -> None:  # noqa: ARG002 - one signature for all
         self.written += data
 
 

@@ -24,7 +24,6 @@ Rows that have expired stay: the table holds digests only, and what is never del
 """
 
 _INSERT = "INSERT INTO idempotency (key, event, fingerprint, request_id, expires_us) VALUES (?, ?, ?, ?, ?)"
-_COLUMNS = "key, event, fingerprint, request_id, expires_us"
 
 
 def taking(claim: Claim) -> Operation:
@@ -48,13 +47,16 @@ def _inserting(claim: Claim, event: str) -> Operation:
 
 def newest(connection: Connection, most: int) -> list[KeyEvent]:
     """The last `most` rows, oldest first."""
-    query = f"SELECT {_COLUMNS} FROM idempotency ORDER BY seq DESC LIMIT ?"  # noqa: S608 - our own columns
+    query = "SELECT key, event, fingerprint, request_id, expires_us FROM idempotency ORDER BY seq DESC LIMIT ?"
     return [KeyEvent._make(row) for row in reversed(connection.execute(query, (most,)).fetchall())]
 
 
 def latest(connection: Connection, key: bytes) -> KeyEvent | None:
     """The last that happened to one key."""
-    query = f"SELECT {_COLUMNS} FROM idempotency WHERE key = ? ORDER BY seq DESC LIMIT 1"  # noqa: S608
+    query = (
+        "SELECT key, event, fingerprint, request_id, expires_us FROM idempotency "
+        "WHERE key = ? ORDER BY seq DESC LIMIT 1"
+    )
     row = connection.execute(query, (key,)).fetchone()
     return None if row is None else KeyEvent._make(row)
 
@@ -90,7 +92,9 @@ class IdempotencyReplay:
     def problems(self, connection: Connection) -> Iterable[str]:
         """Every difference between the table and the records taken so far."""
         yield from self._problems
-        rows = connection.execute(f"SELECT seq, {_COLUMNS} FROM idempotency ORDER BY seq")  # noqa: S608
+        rows = connection.execute(
+            "SELECT seq, key, event, fingerprint, request_id, expires_us FROM idempotency ORDER BY seq"
+        )
         yield from self._rows.differences(rows)
 
 

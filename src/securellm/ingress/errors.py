@@ -114,7 +114,11 @@ def error_event(
     return b"data: " + body + b"\n\n"
 
 
-def _openai(error: GatewayError, text: str, request_id: str) -> dict[str, dict[str, object]]:  # noqa: ARG001
+def _openai(
+    error: GatewayError,
+    text: str,
+    request_id: str,  # noqa: ARG001 - one signature for all manners
+) -> dict[str, dict[str, object]]:
     kind = _OPENAI_TYPES.get(error.status, "server_error")
     return {"error": {"message": text, "type": kind, "param": error.param, "code": error.code.value}}
 
@@ -145,7 +149,7 @@ def _google(error: GatewayError, text: str, request_id: str) -> dict[str, object
     return {"error": {"code": error.status, "message": text, "status": status, "details": details}}
 
 
-def _ollama(error: GatewayError, text: str, request_id: str) -> dict[str, object]:  # noqa: ARG001
+def _ollama(error: GatewayError, text: str, request_id: str) -> dict[str, object]:  # noqa: ARG001 - one signature
     """A text, which is all that clients read; what machines need stands beside it."""
     return {"error": text, "code": error.code.value}
 

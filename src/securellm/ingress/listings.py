@@ -121,7 +121,7 @@ def usable(manner: Manner, models: Models) -> Models:
     return models if needed is None else tuple(model for model in models if not set(model.surfaces).isdisjoint(needed))
 
 
-def every(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001
+def every(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - one shape
     if manner is Manner.ANTHROPIC:
         page, more = _page_of_anthropic(models, query)
         rows = [_anthropic(model) for model in page]
@@ -169,7 +169,7 @@ def described(manner: Manner, models: Models, query: Query, name: str) -> Mappin
     return _ONE[manner](_named(models, name))
 
 
-def shown(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001
+def shown(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - one shape
     model = _named(models, name)
     skills = dict.fromkeys(_SKILLS[surface] for surface in model.surfaces if surface in _SKILLS)
     skills |= dict.fromkeys(word for offer, word in _OFFERS.items() if offer in (model.offers or ()))

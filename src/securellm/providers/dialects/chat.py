@@ -143,7 +143,12 @@ class StreamReader(Machine):
         self._calls: dict[tuple[str, int], dict[str, str]] = {}
         """What each tool call, by its choice and index, has called itself."""
 
-    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:  # noqa: ARG002
+    def _event(
+        self,
+        document: Document,
+        members: dict[str, Value],
+        event: StreamEvent,  # noqa: ARG002 - the signature of every machine
+    ) -> EventView:
         if members.get("error"):
             return self._fails(told(members["error"]))
         choices = members.get("choices")

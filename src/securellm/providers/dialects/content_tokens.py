@@ -28,8 +28,8 @@ def prepare(
     *,
     upstream_model: str | None,
     output_cap: int | None,  # noqa: ARG001 - nothing is generated
-    cap_fields: tuple[str, ...],  # noqa: ARG001
-    inject_usage: bool,  # noqa: ARG001
+    cap_fields: tuple[str, ...],  # noqa: ARG001 - one signature for all
+    inject_usage: bool,  # noqa: ARG001 - one signature for all
 ) -> tuple[str, ...]:
     """Make the edits an upstream needs; their names. The path names the model, so the body need not."""
     return requests.name_where_named(patch, document, upstream_model, places=_PLACES, prefix="models/")

@@ -32,8 +32,8 @@ def prepare(
     *,
     upstream_model: str | None,
     output_cap: int | None,  # noqa: ARG001 - nothing is completed
-    cap_fields: tuple[str, ...],  # noqa: ARG001
-    inject_usage: bool,  # noqa: ARG001
+    cap_fields: tuple[str, ...],  # noqa: ARG001 - one signature for all
+    inject_usage: bool,  # noqa: ARG001 - one signature for all
 ) -> tuple[str, ...]:
     """Make the edits an upstream needs; their names. Each request of several names its model, as the path does."""
     asked = document.members().get("requests")

@@ -260,7 +260,12 @@ class StreamReader(Machine):
             self._finish(expected=1)
         return None if self.finish is not None else truncated("the stream ended before every candidate was finished")
 
-    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:  # noqa: ARG002
+    def _event(
+        self,
+        document: Document,
+        members: dict[str, Value],
+        event: StreamEvent,  # noqa: ARG002 - the signature of every machine
+    ) -> EventView:
         if members.get("error"):
             return self._fails(told(members["error"]))
         fragments, mirrors = self._texts(document, members)

@@ -94,7 +94,7 @@ class StreamReader(Machine):
             document=document,
         )
 
-    def _channel(self, path: Path, members: dict[str, Value]) -> str:  # noqa: ARG002
+    def _channel(self, path: Path, members: dict[str, Value]) -> str:  # noqa: ARG002 - one signature for all
         return ""
 
 

@@ -83,7 +83,7 @@ class Machine:
         """What `[DONE]` says."""
         return self._fails(truncated("the stream ended without its terminal event"))
 
-    def _trailing(self, event: StreamEvent) -> EventView:  # noqa: ARG002
+    def _trailing(self, event: StreamEvent) -> EventView:  # noqa: ARG002 - one signature for all
         """What an event with data says after the terminal one."""
         return self._bad("an event came after the terminal event")
 

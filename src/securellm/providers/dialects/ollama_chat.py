@@ -89,7 +89,12 @@ class LineReader(Machine):
     def __init__(self, *, injected_usage: bool = False, choices: int = 1) -> None:  # noqa: ARG002 - of other dialects
         super().__init__()
 
-    def _event(self, document: Document, members: dict[str, Value], event: StreamEvent) -> EventView:  # noqa: ARG002
+    def _event(
+        self,
+        document: Document,
+        members: dict[str, Value],
+        event: StreamEvent,  # noqa: ARG002 - the signature of every machine
+    ) -> EventView:
         if members.get("error"):
             return self._fails(told(members["error"]))
         if type(members.get("done")) is not bool:
@@ -117,7 +122,7 @@ class LineReader(Machine):
             document=document,
         )
 
-    def _channel(self, path: Path, members: dict[str, Value]) -> str:  # noqa: ARG002
+    def _channel(self, path: Path, members: dict[str, Value]) -> str:  # noqa: ARG002 - one signature for all
         """Where the piece stands: `message/content`, `thinking`."""
         return "/".join(map(str, path))
 
