@@ -3,6 +3,7 @@
 from securellm.audit.export import export, tail, verifier_key
 from securellm.audit.log import SCHEMA, AuditLog
 from securellm.audit.model import (
+    AdminChange,
     Attempt,
     Boot,
     ConfigChange,
@@ -23,6 +24,7 @@ from securellm.audit.verify import Observer, Report, verify
 
 __all__ = [
     "SCHEMA",
+    "AdminChange",
     "Attempt",
     "AuditLog",
     "Boot",

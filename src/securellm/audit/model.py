@@ -30,6 +30,7 @@ class RecordType(StrEnum):
     BOOT = "BOOT"
     CONFIG = "CONFIG"
     KEY = "KEY"
+    ADMIN = "ADMIN"
     INTENT = "INTENT"
     ATTEMPT = "ATTEMPT"
     OUTCOME = "OUTCOME"
@@ -110,12 +111,37 @@ class ConfigChange(Record, frozen=True, kw_only=True, tag="CONFIG"):
 
 
 class KeyChange(Record, frozen=True, kw_only=True, tag="KEY"):
-    """An operator created or revoked a virtual key."""
+    """An operator changed a virtual key."""
 
-    action: Literal["create", "revoke"]
+    action: Literal["create", "revoke", "rotate", "update"]
     key_id: str
     tenant: str
     actor: str
+
+
+class AdminChange(Record, frozen=True, kw_only=True, tag="ADMIN"):
+    """An operator changed the control plane; of what was and what is stand digests only."""
+
+    action: str
+    """Such as `create`, `replace`, `delete`, `approve`."""
+    resource: str
+    """The kind of thing, as the admin API's path names it."""
+    resource_id: str
+    tenant: str | None
+    """None is the installation itself."""
+    actor: str
+    request_id: str
+    client_ip: str | None = None
+    before: str | None = None
+    """SHA-256 of the canonical JSON before the change; None where there was nothing."""
+    after: str | None = None
+    """SHA-256 of the canonical JSON after the change; None where nothing is left."""
+    approval: str | None = None
+    """The proposal that a second person approved."""
+    break_glass: str | None = None
+    """Why one person alone did on the host what takes two."""
+    undone: bool = False
+    """The change of a former record with this request id could not be stored after all."""
 
 
 class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
@@ -250,6 +276,7 @@ RECORDS: tuple[type[Record], ...] = (
     Boot,
     ConfigChange,
     KeyChange,
+    AdminChange,
     Intent,
     Attempt,
     Outcome,

@@ -56,6 +56,12 @@ class Code(StrEnum):
     MODEL_NOT_ALLOWED = "model_not_allowed"
     MANAGED_BY_FILE = "managed_by_file"
     ADMIN_REQUIRED = "admin_required"
+    FORBIDDEN = "forbidden"
+    POLICY_DENIED = "policy_denied"
+    APPROVAL_REQUIRED = "approval_required"
+    CONFLICT = "conflict"
+    PRECONDITION_FAILED = "precondition_failed"
+    PRECONDITION_REQUIRED = "precondition_required"
     # Limits and money
     RATE_LIMITED = "rate_limited"
     TOO_MANY_PARALLEL = "too_many_parallel"
@@ -240,6 +246,36 @@ SPECS: dict[Code, Spec] = {
         401,
         "Send the admin token as Authorization: Bearer.",
         "Envie o token de administração em Authorization: Bearer.",
+    ),
+    Code.FORBIDDEN: _refusal(
+        403,
+        "Ask somebody who holds the permission that is named, or have a role granted that contains it.",
+        "Peça a quem tem a permissão indicada, ou solicite um papel que a contenha.",
+    ),
+    Code.POLICY_DENIED: _refusal(
+        403,
+        "Ask for what the policy allows; the decision id says to the operator which rule decided.",
+        "Peça o que a política permite; o id da decisão diz ao operador qual regra decidiu.",
+    ),
+    Code.APPROVAL_REQUIRED: _refusal(
+        403,
+        "A second person must approve it first; ask again once they have.",
+        "Uma segunda pessoa precisa aprovar antes; tente novamente depois da aprovação.",
+    ),
+    Code.CONFLICT: _refusal(
+        409,
+        "Read what exists now, then change that, or use another id.",
+        "Leia o que existe agora e altere isso, ou use outro id.",
+    ),
+    Code.PRECONDITION_FAILED: _refusal(
+        412,
+        "Read it again, and send its present ETag in If-Match.",
+        "Leia de novo e envie o ETag atual em If-Match.",
+    ),
+    Code.PRECONDITION_REQUIRED: _refusal(
+        428,
+        "Send the ETag of what you have read in If-Match.",
+        "Envie em If-Match o ETag do que foi lido.",
     ),
     Code.RATE_LIMITED: _refusal(
         429,

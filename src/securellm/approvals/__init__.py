@@ -1,0 +1,1 @@
+"""What a human must decide: proposals that a second person approves, each used once."""

@@ -1,0 +1,1 @@
+"""What a person asked us to remember: explicit preferences, and nothing inferred."""
