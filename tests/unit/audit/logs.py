@@ -8,6 +8,7 @@ import msgspec
 
 from securellm.audit import (
     SCHEMA,
+    AdminChange,
     Attempt,
     AuditLog,
     Boot,
@@ -120,6 +121,16 @@ def every_kind() -> tuple[Record, ...]:
         ConfigChange(actor="signal", config_digest="cd" * 32, snapshot="s2"),
         KeyChange(action="create", key_id="key_2", tenant="acme", actor="admin"),
         KeyChange(action="revoke", key_id="key_2", tenant="acme", actor="admin"),
+        AdminChange(
+            action="replace",
+            resource="tenants",
+            resource_id="acme",
+            tenant="acme",
+            actor="user:user_1",
+            request_id="req_admin",
+            before="0" * 64,
+            after="1" * 64,
+        ),
         intent(),
         msgspec.structs.replace(intent(), idempotency=None),
         Attempt(
