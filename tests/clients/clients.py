@@ -100,7 +100,8 @@ NODE = _node()
 
 def _framework(**lacks: str) -> dict[str, str]:
     """What frameworks over an official SDK leave to it."""
-    return {**dict.fromkeys(("choices", "models", "chain", "unknown", "ids", "repeat"), _BESIDE), **lacks}
+    left = ("choices", "models", "chain", "stored", "conversation", "batch", "unknown", "ids", "repeat")
+    return {**dict.fromkeys(left, _BESIDE), **lacks}
 
 
 _SDK_ERRORS = {
@@ -119,7 +120,9 @@ def _always(name: str) -> dict[str, str]:
     return dict.fromkeys(_SDK_ERRORS, name)
 
 
-_VERCEL_LACKS = dict.fromkeys(("choices", "models", "unknown"), "the client does not ask for it")
+_VERCEL_LACKS = dict.fromkeys(
+    ("choices", "models", "stored", "conversation", "batch", "unknown"), "the client does not ask for it"
+)
 _VERCEL_ERRORS = dict.fromkeys(("bad_key", "bad_model", "no_money", "rate"), "APICallError")
 _PYDANTIC_ERRORS = dict.fromkeys(("bad_key", "bad_model", "no_money"), "ModelHTTPError")
 _ANY_LLM = (

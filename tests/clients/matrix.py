@@ -30,6 +30,9 @@ ASKED = (
     Feature("count", "count", "How many tokens a prompt has, without an answer."),
     Feature("models", "models", "The list of models, in the client's shape."),
     Feature("chain", "chain", "A turn that continues an earlier one by its id."),
+    Feature("stored", "stored", "A stored answer: shown again, its input listed, deleted, and gone."),
+    Feature("conversation", "conversation", "A conversation: made, carried on, listed, changed, deleted, and gone."),
+    Feature("batch", "batch", "A batch: begun, listed, looked at until it ends, its answers read, and deleted."),
 )
 PROMISED = (
     Feature("unknown", "unknown", "Members and events that nobody knows yet pass both ways."),
@@ -47,7 +50,7 @@ FEATURES = (*ASKED, *PROMISED)
 _NAMES = [feature.name for feature in FEATURES]
 
 _PROVIDERS = frozenset(NATIVE.values())
-_NO_ID_OF_TURNS = "the dialect has no stored turns"
+_NO_TURNS = dict.fromkeys(("chain", "stored", "conversation"), "the dialect has no stored turns")
 _NO_COUNT = "the dialect cannot count"
 _NO_EMBEDDINGS = "the dialect has no embeddings"
 _ONE_ANSWER = "the dialect gives one answer"
@@ -55,15 +58,16 @@ _LACKED_BY_DIALECT: dict[Dialect, dict[str, str]] = {
     "chat": {
         "thinking": "OpenAI's chat completions do not show it",
         "count": _NO_COUNT,
-        "chain": _NO_ID_OF_TURNS,
+        **_NO_TURNS,
     },
     "responses": {"choices": _ONE_ANSWER, "count": _NO_COUNT},
-    "messages": {"choices": _ONE_ANSWER, "embeddings": _NO_EMBEDDINGS, "chain": _NO_ID_OF_TURNS},
-    "generate": {"chain": _NO_ID_OF_TURNS},
+    "messages": {"choices": _ONE_ANSWER, "embeddings": _NO_EMBEDDINGS, **_NO_TURNS},
+    "generate": {**_NO_TURNS, "batch": "Google's batches are not served"},
     "ollama": {
         "choices": _ONE_ANSWER,
         "count": _NO_COUNT,
-        "chain": _NO_ID_OF_TURNS,
+        **_NO_TURNS,
+        "batch": "the dialect has no batches",
         "unknown": "the client takes no member it does not know",
         "ids": "the client does not show the answer's headers",
         "repeat": "the client sends no header of one request",
@@ -103,7 +107,11 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
 _TRANSLATED = tuple(
     name
     for name in _NAMES
-    if name not in ("models", "unknown", "ids", "repeat", "bad_key", "bad_model", "no_money", "rate", "embeddings")
+    if name
+    not in (
+        *("models", "unknown", "ids", "repeat", "bad_key", "bad_model", "no_money", "rate", "embeddings"),
+        *("stored", "conversation", "batch"),
+    )
 )
 """What depends on the provider's dialect; the rest is the gateway's own and shown once."""
 _SPEAKERS = ("openai-python", "anthropic-python", "google-python", "ollama-python/chat", "codex", "claude-code")

@@ -139,6 +139,34 @@ def test_a_turn_continues_an_earlier_one(clients: Matrix, cell: Cell) -> None:
     assert any('"previous_response_id"' in entry.text for entry in clients.requests(cell))
 
 
+@each("stored")
+@pytest.mark.requirement("GW-2", "GW-6")
+def test_a_stored_answer_is_shown_again_until_it_is_deleted(clients: Matrix, cell: Cell) -> None:
+    assert clients.saw(cell) == {
+        "text": sentence(cell),
+        "same": True,
+        "said": ["user"],
+        "unstoppable": 400,
+        "gone": 404,
+    }
+
+
+@each("conversation")
+@pytest.mark.requirement("GW-6")
+def test_a_conversation_is_kept_until_it_is_deleted(clients: Matrix, cell: Cell) -> None:
+    saw = clients.saw(cell)
+    assert (saw["text"], saw["items"], saw["left"], saw["gone"]) == (sentence(cell), 4, True, 404)
+    assert [told["word"] for told in saw["metadata"]] == [f"{cell.lane.name}-{cell.client.name}", "other", "other"]
+
+
+@each("batch")
+@pytest.mark.requirement("GW-6")
+def test_a_batch_is_answered_request_by_request(clients: Matrix, cell: Cell) -> None:
+    saw = clients.saw(cell)
+    assert saw["texts"] == [sentence(cell)] * 2
+    assert (saw["listed"], saw["gone"]) == (True, 404)
+
+
 @each("unknown")
 @pytest.mark.requirement("GW-1", "GW-2", "GW-3")
 def test_what_nobody_knows_yet_passes_both_ways(clients: Matrix, cell: Cell) -> None:

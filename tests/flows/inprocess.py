@@ -16,6 +16,7 @@ from securellm.bootstrap.wiring import JOURNAL_SCHEMA, Application, journal_obse
 from securellm.core.clock import SystemClock
 from securellm.core.randomness import SystemRandomness
 from securellm.core.surfaces import Surface
+from securellm.ingress.kept import PATHS
 from securellm.ingress.routes import ROUTES
 from securellm.providers import KINDS
 
@@ -67,6 +68,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     content_type: str
     body: bytes
+    method: str = "POST"
+    errand: str = ""
+    """Its name, where no model is asked."""
 
 
 def every_request(model: Callable[[Surface], str]) -> Iterator[Asked]:
@@ -93,11 +97,67 @@ def every_request(model: Callable[[Surface], str]) -> Iterator[Asked]:
             )
 
 
-def form(fields: Mapping[str, str], file: tuple[str, str, bytes]) -> bytes:
+KEPT_BODIES: Mapping[str, dict[str, Any]] = {
+    "conversations.create": {"items": _MESSAGES, "metadata": {"about": "hello"}},
+    "conversations.update": {"metadata": {"about": "goodbye"}},
+    "conversations.items.create": {"items": _MESSAGES},
+    "files.create": {"purpose": "batch"},
+    "batches.create": {
+        "input_file_id": "file_id",
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+        "metadata": {"about": "hello"},
+    },
+}
+"""A good body for every errand that takes one."""
+
+
+def line_for(model: str = "chat") -> dict[str, Any]:
+    """A line of a good file for a batch."""
+    body = {"model": model, **BODIES[Surface.CHAT]}
+    return {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _many(model: Callable[[Surface], str]) -> dict[str, dict[str, Any]]:
+    """The body that itself names models."""
+    params = {"model": model(Surface.MESSAGES), **BODIES[Surface.MESSAGES]}
+    return {"message_batches.create": {"requests": [{"custom_id": "one", "params": params}]}}
+
+
+def every_errand(model: Callable[[Surface], str] = lambda surface: surface.value) -> Iterator[Asked]:
+    """One for each method of each path to what providers keep; the things are called as the path calls them.
+
+    Lists are left out: they are made of requests for each thing on them.
+    """
+    for template, rows in PATHS.items():
+        for method, row in rows.items():
+            if row.errand.lists is not None:
+                continue
+            formed = row.errand.takes == "form"
+            fields = {**KEPT_BODIES, **_many(model)}[row.errand.name] if row.errand.takes != "nothing" else None
+            whole = b"" if fields is None else json.dumps(fields).encode()
+            file = ("file", "application/jsonl", json.dumps(line_for(model(Surface.CHAT))).encode())
+            yield Asked(
+                template=template,
+                surface=row.errand.surface,
+                stream=False,
+                path=template.replace("{", "").replace("}", ""),
+                query="",
+                content_type=f"multipart/form-data; boundary={_BOUNDARY}" if formed else "application/json",
+                body=form(fields or {}, file) if formed else whole,
+                method=method,
+                errand=row.errand.name,
+            )
+
+
+FORM = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
+def form(fields: Mapping[str, str], file: tuple[str, str, bytes], *, filename: str = "a") -> bytes:
     """A multipart form with one file (RFC 7578)."""
     name, content_type, data = file
     parts = [f'name="{field}"\r\n\r\n{value}'.encode() for field, value in fields.items()]
-    parts.append(f'name="{name}"; filename="a"\r\ncontent-type: {content_type}\r\n\r\n'.encode() + data)
+    parts.append(f'name="{name}"; filename="{filename}"\r\ncontent-type: {content_type}\r\n\r\n'.encode() + data)
     opening = f"--{_BOUNDARY}\r\ncontent-disposition: form-data; ".encode()
     return b"".join(opening + part + b"\r\n" for part in parts) + f"--{_BOUNDARY}--\r\n".encode()
 
@@ -148,7 +208,7 @@ async def send(app: Application, asked: Asked, *, key: str) -> Answer:
 
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": asked.method,
         "path": asked.path,
         "raw_path": asked.path.encode("ascii"),
         "query_string": asked.query.encode("ascii"),

@@ -338,6 +338,72 @@ def broken_chat_stream(clients: Clients) -> dict[str, Any]:
 
 
 @scenario
+def stored(clients: Clients) -> dict[str, Any]:
+    """A stored response, from its making to its end."""
+    made = clients.openai.responses.create(model=clients.chat, input=PROMPT)
+    raw = clients.openai.responses.with_raw_response.retrieve(made.id)
+    result: dict[str, Any] = {"same": raw.parse().model_dump() == made.model_dump()}
+    result["request_id"] = raw.headers.get("x-request-id")
+    result["said"] = [item.to_dict() for item in clients.openai.responses.input_items.list(made.id, order="asc")]
+    cancelled: dict[str, Any] = {}
+    with failing(cancelled):
+        clients.openai.responses.cancel(made.id)
+    clients.openai.responses.delete(made.id)
+    gone: dict[str, Any] = {}
+    with failing(gone):
+        clients.openai.responses.retrieve(made.id)
+    streamed: dict[str, Any] = {}
+    with failing(streamed):
+        for _ in clients.openai.responses.retrieve(made.id, stream=True):
+            pass
+    return {**result, "cancelled": cancelled, "gone": gone, "streamed": streamed}
+
+
+@scenario
+def background(clients: Clients) -> dict[str, Any]:
+    """A response in the background, looked at until it is there; and one that is stopped."""
+    responses = clients.openai.responses
+    answer = responses.create(model=clients.chat, input=PROMPT, background=True)
+    statuses: list[Any] = [answer.status]
+    while answer.status in ("queued", "in_progress") and len(statuses) < 10:
+        answer = responses.retrieve(answer.id)
+        statuses.append(answer.status)
+    stopped = responses.cancel(responses.create(model=clients.chat, input=PROMPT, background=True).id)
+    return {"statuses": statuses, "text": answer.output_text, "stopped": stopped.status}
+
+
+@scenario
+def conversation(clients: Clients) -> dict[str, Any]:
+    """A conversation, from its making to its end."""
+    conversations = clients.openai.conversations
+    said: Any = {"type": "message", "role": "user", "content": PROMPT}
+    talk = conversations.create(metadata={"about": "weather"}, items=[said])
+    answered = clients.openai.responses.create(model=clients.chat, input=PROMPT, conversation=talk.id)
+    added: Any = conversations.items.create(talk.id, items=[said])
+    listed = [item.id for item in conversations.items.list(talk.id, limit=2, order="asc")]
+    one: Any = conversations.items.retrieve(added.data[0].id, conversation_id=talk.id)
+    conversations.items.delete(added.data[0].id, conversation_id=talk.id)
+    no_item: dict[str, Any] = {}
+    with failing(no_item):
+        conversations.items.retrieve(added.data[0].id, conversation_id=talk.id)
+    renamed = conversations.update(talk.id, metadata={"about": "nothing"})
+    deleted = conversations.delete(talk.id)
+    gone: dict[str, Any] = {}
+    with failing(gone):
+        conversations.retrieve(talk.id)
+    return {
+        "metadata": [talk.metadata, renamed.metadata],
+        "text": answered.output_text,
+        "listed": len(listed),
+        "last": listed[-1] == added.data[0].id,
+        "role": one.role,
+        "deleted": deleted.deleted,
+        "no_item": no_item,
+        "gone": gone,
+    }
+
+
+@scenario
 def broken_responses_stream(clients: Clients) -> dict[str, Any]:
     result: dict[str, Any] = {"pieces": 0}
     with failing(result):

@@ -252,7 +252,10 @@ def test_under_a_hard_budget_what_has_no_price_is_refused_by_its_name(tmp_path: 
                 call = await opened.ask(path, asking(path, **members))
                 assert call.status in (400, 402), (members, call.body)
                 assert call.code == "unpriced_feature", (members, call.body)
-            assert told(await opened.ask(RESPONSES, asking(RESPONSES, background=True))) == (400, "unsupported_field")
+            assert told(await opened.ask(RESPONSES, asking(RESPONSES, background=True, stream=True))) == (
+                400,
+                "unsupported_field",
+            )
             assert opened.reached() == []
             many = await opened.ask(CHAT, asking(CHAT, n=3, max_tokens=100))
             assert many.status == 200
@@ -293,7 +296,7 @@ def test_what_is_not_served_or_not_readable_is_said_in_the_callers_dialect(tmp_p
                 "/v1/chat/completion",
                 "/v1/audio/nothing",
                 "/v1//chat/completions",
-                "/v1/messages/batches",
+                "/v1/messages/nothing",
             ):
                 call = await opened.ask(path, b"{}")
                 assert told(call) == (404, "not_found")

@@ -1,6 +1,7 @@
 """Kill each gate in turn, in each way, on every live route: nothing reaches a provider's socket."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -8,12 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.flows.inprocess import BODIES, Answer, Asked, application, every_request, send
+from tests.flows.inprocess import BODIES, Answer, Asked, application, every_errand, every_request, send
 from tests.harness import PRICE, Site, free_ports
 
 from securellm.bootstrap.wiring import Application
+from securellm.core.batches import Load, Workload
 from securellm.core.errors import Code
-from securellm.core.surfaces import Surface
+from securellm.core.kept import Kept, KeptKind
+from securellm.core.surfaces import KEPT, Surface
+from securellm.custody import Deposit, Grant
+from securellm.ingress.kept import PATHS
 from securellm.ingress.routes import ROUTES
 from securellm.providers import KINDS
 
@@ -21,6 +26,7 @@ GATES = {
     "identities": "identify",
     "policy": "permit",
     "limits": "admit",
+    "custody": "keeper",
     "guard": "screen_prompt",
     "cache": "find",
     "router": "plan",
@@ -42,6 +48,7 @@ NEVER_CACHED = frozenset(
         Surface.SPEECH,
         Surface.TRANSCRIPTIONS,
         Surface.AUDIO_TRANSLATIONS,
+        *KEPT,
     }
 )
 
@@ -50,7 +57,7 @@ def model_of(surface: Surface) -> str:
     return f"for/{surface.value}"
 
 
-REQUESTS = list(every_request(model_of))
+REQUESTS = [*every_request(model_of), *every_errand(model_of)]
 
 
 class Killed:
@@ -61,7 +68,7 @@ class Killed:
         self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
-        if name != self._method:
+        if name not in (self._method, f"{self._method}_batch"):
             return getattr(self._real, name)
         return {"raises": self._raise, "hangs": self._hang, "returns another type": self._return}[self._how]
 
@@ -116,14 +123,51 @@ def governed(directory: Path) -> Iterator[tuple[Application, str, Socket]]:
     site.environ["ANY"] = "a-credential-of-nobody"
     for kind in GOVERNED:
         site.provider(f"a-{kind}", kind=kind, base_url=f"http://127.0.0.1:{socket.port}/v1", credential="env:ANY")
-    for surface in BODIES:
+    for surface in Surface:
         site.model(model_of(surface), f"a-{PROVIDERS[surface]}", retries=0, price=EVERY_PRICE)
-    site.tenant("acme", budget="100.00 USD")
+    site.tenant("acme", budget="100.00 USD", models=[model_of(surface) for surface in Surface])
     site.server["gate_timeout"] = "500ms"
     site.extra = '[finops]\nreservation_wait = "100ms"'
     key = site.key()
     with application(directory, site) as app:
+        keep(app)
         yield app, key, socket
+
+
+def keep(app: Application) -> None:
+    """Everything that an errand names is this tenant's, at a provider that serves the errand's surface."""
+    for asked in REQUESTS:
+        for name in names_in(asked):
+            app.gates.custody.note(
+                Deposit(
+                    tenant="acme",
+                    provider=f"a-{PROVIDERS[asked.surface]}",
+                    request_id="req_before",
+                    things=(Kept(KeptKind.ITEM, name),),
+                    workload=WORKLOAD if name == "file_id" else None,
+                    grants={name: (Grant(f"a-{PROVIDERS[asked.surface]}", "acme"),)},
+                )
+            )
+
+
+WORKLOAD = Workload(
+    surface=Surface.CHAT,
+    loads=(
+        Load(
+            model=model_of(Surface.CHAT),
+            upstream_model="fake-small",
+            requests=1,
+            input_tokens=9,
+            longest_input=9,
+            output_tokens=5,
+        ),
+    ),
+)
+"""What the file that a batch is made from asks for."""
+
+
+def names_in(asked: Asked) -> list[str]:
+    return re.findall(r"{(\w+)}", asked.template) if asked.errand else []
 
 
 def kill(app: Application, gate: str, how: str) -> Killed:
@@ -133,8 +177,12 @@ def kill(app: Application, gate: str, how: str) -> Killed:
 
 
 def test_the_matrix_covers_every_live_route() -> None:
-    assert {asked.template for asked in REQUESTS} == set(ROUTES)
-    assert {route.surface for route in ROUTES.values()} == set(BODIES) == set(Surface)
+    assert {asked.template for asked in REQUESTS} == {*ROUTES, *PATHS}
+    assert {(asked.template, asked.method) for asked in REQUESTS if asked.errand} == {
+        (template, method) for template, rows in PATHS.items() for method, row in rows.items() if not row.errand.lists
+    }
+    assert {route.surface for route in ROUTES.values()} == set(BODIES) == set(Surface) - KEPT
+    assert {asked.surface for asked in REQUESTS if asked.errand} == KEPT
 
 
 def test_with_every_gate_alive_the_same_requests_do_reach_the_socket(tmp_path: Path) -> None:
@@ -157,6 +205,8 @@ def test_with_every_gate_alive_the_same_requests_do_reach_the_socket(tmp_path: P
 def test_a_dead_gate_refuses_and_nothing_reaches_a_provider(tmp_path: Path, gate: str, how: str) -> None:
     # A stream never asks the cache, nor does what is never the same twice: a dead one is none of their business.
     asked = [each for each in REQUESTS if gate != "cache" or not (each.stream or each.surface in NEVER_CACHED)]
+    if gate == "custody":
+        asked = [each for each in REQUESTS if names_in(each)]
 
     async def scenario() -> None:
         killed = kill(app, gate, how)

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from tests.harness import GatewayProcess, Site, governed
 
 from securellm import __version__
 from securellm.core.errors import Code
-from securellm.core.surfaces import Surface
-from securellm.ingress import openapi
+from securellm.core.surfaces import KEPT, Surface
+from securellm.ingress import openapi, personal
 from securellm.ingress.app import HEALTH_PATHS
+from securellm.ingress.kept import PATHS
 from securellm.ingress.listings import LISTINGS
 from securellm.ingress.routes import ROUTES
-from securellm.ingress.schemas import REQUESTS
+from securellm.ingress.schemas import KEPT_REQUESTS, REQUESTS
 
 _EXAMPLES = 8
 """Of each operation, of each of the two kinds: what fits the description and what does not."""
@@ -80,8 +81,8 @@ def prepare(site: Site) -> None:
         site.model(model_of(surface), _PROVIDERS.get(surface, "openai"))
 
 
-def narrowed() -> Any:
-    """The document, so that much of what fits it is a whole request to a model that is served."""
+def narrowed(kept: Mapping[str, list[str]]) -> Any:
+    """The document, so that much of what fits it is a whole request to a model that is served, or to what is `kept`."""
     document = copy.deepcopy(openapi.document())
     # The key is the test's own affair: one that is made up beside it would be refused before much can happen.
     del document["security"], document["components"]["securitySchemes"]
@@ -95,6 +96,8 @@ def narrowed() -> Any:
             for parameter in operation.get("parameters", []):
                 if parameter.get("name") == "model":
                     parameter["schema"] = {"enum": names}
+                elif parameter.get("in") == "path":
+                    parameter["schema"] = {"enum": [*kept.get(parameter["name"], ()), "never_given"]}
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 content["schema"] = whole(content["schema"], document["components"]["schemas"], names)
     return document
@@ -109,6 +112,8 @@ def whole(schema: Any, schemas: Any, names: list[str]) -> Any:
         "messages": array_of({"role": {"const": "user"}, "content": _TEXT}),
         "max_tokens": {"type": "integer", "minimum": 1, "maximum": 100},
         "input": _TEXT,
+        "text": _TEXT,
+        "consent": {"const": True},
         "prompt": _TEXT,
         "voice": {"const": "alloy"},
         "query": _TEXT,
@@ -116,6 +121,8 @@ def whole(schema: Any, schemas: Any, names: list[str]) -> Any:
         "contents": {"type": "array", "items": CONTENT, "minItems": 1, "maxItems": 2},
         "content": CONTENT,
         "requests": array_of({"content": CONTENT}),
+        "items": array_of({"role": {"const": "user"}, "content": _TEXT}),
+        "metadata": object_of({"about": _TEXT}),
     }
     known = {name: said[name] for name in schema["properties"] if name in said}
     known |= {name: schema["properties"][name] for name in ("stream", "file", "image") if name in schema["properties"]}
@@ -132,17 +139,23 @@ def operations(document: Any) -> Iterator[Any]:
 
 def test_the_document_describes_every_path_and_nothing_else() -> None:
     paths = openapi.document()["paths"]
-    assert set(paths) == {*ROUTES, *LISTINGS, *HEALTH_PATHS, "/", openapi.PATH}
+    assert set(paths) == {*ROUTES, *PATHS, *LISTINGS, *personal.PATHS, *HEALTH_PATHS, "/", openapi.PATH}
+    assert {path: {method.upper() for method in paths[path]} for path in PATHS} == {
+        path: set(rows) for path, rows in PATHS.items()
+    }
     operations = [operation for item in paths.values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
-    assert set(REQUESTS) == set(Surface)
+    assert set(REQUESTS) == set(Surface) - KEPT
+    assert set(KEPT_REQUESTS) == {
+        row.errand.name for rows in PATHS.values() for row in rows.values() if row.errand.takes != "nothing"
+    }
 
 
 def test_every_code_that_can_be_answered_is_announced_with_its_status() -> None:
     components = openapi.document()["components"]
     announced = set(components["schemas"]["Code"]["enum"])
     for code in announced:
-        for family in ("Openai", "Anthropic", "Google", "Ollama", "Any"):
+        for family in ("Openai", "Anthropic", "Google", "Ollama", "Plain", "Any"):
             assert f"`{code}`" in components["responses"][f"{family}{Code(code).spec.status}"]["description"]
     silent = {code.value for code in Code} - announced
     assert silent == {
@@ -180,7 +193,7 @@ def test_whatever_is_sent_the_answer_is_one_that_the_description_announces(tmp_p
         key = gateway.site.environ["TEST_KEY_0"]
         looked = gateway.request("HEAD", "/")
         assert (looked.status, looked.body) == (200, b""), "as a client looks before its first request"
-        document = narrowed()
+        document = narrowed(things(gateway, key))
         for operation in operations(document):
             described = document["paths"][operation.path][operation.method]
             # Without anything to say there is nothing to say wrongly.
@@ -192,6 +205,20 @@ def test_whatever_is_sent_the_answer_is_one_that_the_description_announces(tmp_p
     assert statuses[200] > 100, statuses
     assert statuses[400] > 100, statuses
     assert reached > 50
+
+
+def things(gateway: GatewayProcess, key: str) -> dict[str, list[str]]:
+    """What there is to be asked for, by what the paths call it. It gets less as it is asked to."""
+    kept: dict[str, list[str]] = {"response_id": [], "conversation_id": [], "item_id": []}
+    for _ in range(_EXAMPLES):
+        body = {"model": model_of(Surface.RESPONSES), "input": "hello"}
+        kept["response_id"].append(gateway.post("/v1/responses", body, key=key).json()["id"])
+        talk = gateway.post("/v1/conversations", {}, key=key).json()["id"]
+        kept["conversation_id"].append(talk)
+        items = {"items": [{"role": "user", "content": "hello"}]}
+        added = gateway.post(f"/v1/conversations/{talk}/items", items, key=key)
+        kept["item_id"].append(added.json()["data"][0]["id"])
+    return kept
 
 
 def answers(

@@ -141,6 +141,39 @@ def test_responses_call_functions(seen: Seen) -> None:
     assert seen["responses_tools"] == {"arguments": [FORECAST], "text": SENTENCE}
 
 
+@pytest.mark.requirement("GW-2", "GW-6", "GW-9")
+def test_a_stored_response_is_shown_until_it_is_deleted(seen: Seen) -> None:
+    stored = seen["stored"]
+    assert stored["same"] is True
+    assert stored["request_id"].startswith("req_")
+    assert [item["role"] for item in stored["said"]] == ["user"]
+    assert "BadRequestError" in stored["cancelled"]["classes"], "it did not run in the background"
+    for ended in ("gone", "streamed"):
+        assert ("NotFoundError" if ended == "gone" else "BadRequestError") in stored[ended]["classes"]
+    assert stored["gone"]["code"] == "not_found"
+    assert stored["streamed"]["code"] == "unsupported_field"
+
+
+@pytest.mark.requirement("GW-2")
+def test_a_response_in_the_background_is_looked_at_until_it_is_there(seen: Seen) -> None:
+    assert seen["background"] == {
+        "statuses": ["queued", "in_progress", "completed"],
+        "text": SENTENCE,
+        "stopped": "cancelled",
+    }
+
+
+@pytest.mark.requirement("GW-6", "GW-9")
+def test_a_conversation_is_carried_on_until_it_is_deleted(seen: Seen) -> None:
+    talk = seen["conversation"]
+    assert [told["about"] for told in talk["metadata"]] == ["weather", "nothing"]
+    assert (talk["text"], talk["listed"], talk["last"], talk["role"]) == (SENTENCE, 4, True, "user")
+    assert talk["deleted"] is True
+    for ended in ("no_item", "gone"):
+        assert "NotFoundError" in talk[ended]["classes"]
+        assert talk[ended]["code"] == "not_found"
+
+
 @pytest.mark.requirement("GW-4")
 def test_embeddings_come_in_base64_and_in_numbers(seen: Seen) -> None:
     embeddings = seen["embeddings"]

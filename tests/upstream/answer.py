@@ -166,6 +166,14 @@ def need(body: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], *, 
     return check(body, name, kinds, param=param)
 
 
+def page_size(ask: Ask, *, most: int = 100) -> int:
+    """How many rows a list shows at once. Raises `Refused` 400."""
+    written = ask.query.get("limit") or "20"
+    if not (written.isdecimal() and 1 <= int(written) <= most):
+        raise Refused(400, "Invalid 'limit': integer out of range.", param="limit")
+    return int(written)
+
+
 def check(body: Mapping[str, Any], name: str, kinds: type | tuple[type, ...], *, param: str | None = None) -> Any:
     """A member of the right type, or None when it is absent or null. Raises `Refused` 400."""
     value = body.get(name)

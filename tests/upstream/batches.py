@@ -144,7 +144,16 @@ def _run(ask: Ask, batch: Batch) -> dict[str, int]:
             batch.value[f"{name}_file_id"] = file.value["id"]
     counts = {"total": len(batch.requests), "completed": len(rows[True]), "failed": len(rows[False])}
     batch.value |= {"status": "completed", "completed_at": int(time.time()), "request_counts": counts}
+    if (batch.value["metadata"] or {}).get("usage") == "told":
+        batch.value["usage"] = _told(b"".join(rows[True]))
     return bill
+
+
+def _told(answers: bytes) -> dict[str, int]:
+    """What a provider that says it in the batch itself says of all chat answers together."""
+    usages = [json.loads(line)["response"]["body"]["usage"] for line in answers.splitlines()]
+    went_in, came_out = (sum(usage[name] for usage in usages) for name in ("prompt_tokens", "completion_tokens"))
+    return {"input_tokens": went_in, "output_tokens": came_out, "total_tokens": went_in + came_out}
 
 
 def _answered(ask: Ask, endpoint: str, body: dict[str, Any], number: int) -> tuple[int, Any, dict[str, int]]:

@@ -51,9 +51,12 @@ _STORED = (
     Route("GET", _ID + "/input_items", "response_items", "nothing"),
     Route("POST", r"/v1/conversations", "create_conversation"),
     Route("GET", _TALK, "conversation", "nothing"),
+    Route("POST", _TALK, "update_conversation"),
     Route("DELETE", _TALK, "delete_conversation", "nothing"),
     Route("GET", _TALK + "/items", "conversation_items", "nothing"),
     Route("POST", _TALK + "/items", "add_conversation_items"),
+    Route("GET", _TALK + "/items/(?P<item>[^/]+)", "conversation_item", "nothing"),
+    Route("DELETE", _TALK + "/items/(?P<item>[^/]+)", "delete_conversation_item", "nothing"),
 )
 _FILE = r"/v1/files/(?P<id>[^/]+)"
 _FILES = (

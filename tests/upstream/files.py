@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.upstream.answer import Answer, Ask
+from tests.upstream.answer import Answer, Ask, page_size
 from tests.upstream.faces import Refused
 from tests.upstream.memory import File
 from tests.upstream.messages_check import check_version
@@ -73,7 +73,7 @@ def page(ask: Ask, rows: list[dict[str, Any]]) -> dict[str, object]:
     names = [row["id"] for row in rows]
     after = ask.query.get("after_id" if ask.face == "anthropic" else "after")
     start = names.index(after) + 1 if after in names else 0
-    size = int(ask.query.get("limit") or 20)
+    size = page_size(ask, most=10_000)
     shown = rows[start : start + size]
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
     value: dict[str, object] = {"data": shown, **ends, "has_more": start + size < len(rows)}

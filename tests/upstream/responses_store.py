@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.upstream.answer import Answer, Ask, check
+from tests.upstream.answer import Answer, Ask, check, need, page_size
 from tests.upstream.faces import Refused
 from tests.upstream.memory import Stored
 from tests.upstream.speech import write
@@ -57,6 +57,13 @@ def conversation(ask: Ask) -> Answer:
     return Answer(body=write(_conversation(ask)))
 
 
+def update_conversation(ask: Ask) -> Answer:
+    """A conversation with other metadata."""
+    value = _conversation(ask)
+    value["metadata"] = need(ask.body, "metadata", dict)
+    return Answer(body=write(value))
+
+
 def delete_conversation(ask: Ask) -> Answer:
     """Forget a conversation; its items are kept."""
     value = _conversation(ask)
@@ -74,6 +81,25 @@ def add_items(ask: Ask) -> Answer:
     added = _named(ask)
     ask.memory.items[_conversation(ask)["id"]] += added
     return Answer(body=write(_listed(added, more=False)))
+
+
+def item(ask: Ask) -> Answer:
+    """One item of a conversation."""
+    return Answer(body=write(_item(ask)))
+
+
+def delete_item(ask: Ask) -> Answer:
+    """Take an item out of its conversation."""
+    value = _conversation(ask)
+    ask.memory.items[value["id"]].remove(_item(ask))
+    return Answer(body=write(value))
+
+
+def _item(ask: Ask) -> dict[str, Any]:
+    for row in ask.memory.items[_conversation(ask)["id"]]:
+        if row["id"] == ask.place["item"]:
+            return row
+    raise Refused(404, f"Item with id '{ask.place['item']}' not found in conversation.")
 
 
 def _stored(ask: Ask) -> Stored:
@@ -100,7 +126,7 @@ def _page(ask: Ask, rows: Sequence[dict[str, Any]]) -> Answer:
     after = ask.query.get("after")
     names = [row["id"] for row in ordered]
     start = names.index(after) + 1 if after in names else 0
-    size = int(ask.query.get("limit") or 20)
+    size = page_size(ask)
     return Answer(body=write(_listed(ordered[start : start + size], more=start + size < len(ordered))))
 
 

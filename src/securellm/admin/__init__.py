@@ -1,7 +1,32 @@
-"""What operators call: the control-plane API with health and metrics, on a listener of its own."""
+"""What operators call: the control-plane API with health and metrics, on a listener of its own.
 
-from securellm.admin.app import UndeclaredPermission, build_admin
-from securellm.admin.keys import ThreadedKeys
-from securellm.admin.ports import KeyEvent, Keys, Part, Ports
+The application itself is in `app`, which is imported only where there is such a listener.
+"""
 
-__all__ = ["KeyEvent", "Keys", "Part", "Ports", "ThreadedKeys", "UndeclaredPermission", "build_admin"]
+from securellm.admin.cursors import Cursors
+from securellm.admin.declared import Declared, Document, Found, Kind, Refused
+from securellm.admin.digests import digest_of
+from securellm.admin.ports import Changed, ControlPlane, Part, Ports, Recogniser
+from securellm.admin.repeats import Claim, Repeats
+from securellm.admin.store import CHANGED, fingerprint_of, note_made, was_made
+
+__all__ = [
+    "CHANGED",
+    "Changed",
+    "Claim",
+    "ControlPlane",
+    "Cursors",
+    "Declared",
+    "Document",
+    "Found",
+    "Kind",
+    "Part",
+    "Ports",
+    "Recogniser",
+    "Refused",
+    "Repeats",
+    "digest_of",
+    "fingerprint_of",
+    "note_made",
+    "was_made",
+]

@@ -1,21 +1,25 @@
-"""The first thing a request to the admin listener meets: authentication, then caps and strict JSON, then the router.
+"""The first thing a request to the admin listener meets: who calls, then caps and strict JSON, then the router.
 
 Nothing of an unauthenticated request is read, and its path is compared with the exact public ones only: what is
-unknown, misspelt or encoded oddly asks for the token like everything else.
+unknown, misspelt or encoded oddly asks for a credential like everything else. `Host` decides nothing.
 """
 
 import asyncio
-import hashlib
-import hmac
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from securellm.admin.permissions import API_ROOT, ONE_TIME_PATHS
 from securellm.admin.ports import Ports
-from securellm.admin.problems import problem
+from securellm.admin.problems import language_of, problem
 from securellm.core.document import Document
 from securellm.core.errors import Code, GatewayError, Refusal
+from securellm.identity import Actor, Credential, read_cookie, session_cookie_name
+from securellm.storage import EVERYWHERE
 
-_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_LONGEST_CREDENTIAL = 16 * 1024
+"""Bytes: what is longer is no credential of ours, and is not looked at."""
 
 
 class _Gone(Exception):
@@ -23,7 +27,7 @@ class _Gone(Exception):
 
 
 class Edge:
-    """ASGI middleware around the whole application. Leaves `request_id` and `authenticated` in the request's state."""
+    """ASGI middleware around the whole application. Leaves `request_id`, `language` and `actor` in the state."""
 
     def __init__(self, app: ASGIApp, *, ports: Ports, public: frozenset[str]) -> None:
         self._app = app
@@ -37,46 +41,75 @@ class Edge:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        request_id = self._ports.new_id()
+        request_id = self._ports.ids.new("req")
+        headers = _texts(scope)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["language"] = language_of(headers.get("accept-language", [None])[0])
         answer = _labelled(send, request_id)
         try:
-            state["authenticated"] = self._authenticate(scope)
+            self._demand_host(headers)
+            state["actor"] = await self._authenticate(scope, headers)
             body = await self._body(scope, receive)
         except _Gone:
             return
         except GatewayError as error:
-            response = problem(error, request_id=request_id)
+            response = problem(error, request_id=request_id, language=state["language"])
             # What was not read must not be taken for the next request.
             response.headers["connection"] = "close"
             await response(scope, receive, answer)
             return
         await self._app(scope, _replay(body, receive), answer)
 
-    def _authenticate(self, scope: Scope) -> bool:
-        """Whether the admin token is presented. Raises `Refusal` unless it is, or the path is public."""
-        presented = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not presented:
-            if scope["path"] in self._public:
-                return False
-            raise Refusal(Code.ADMIN_REQUIRED, "the request carries no admin token")
-        scheme, _, token = presented[0].partition(b" ")
-        if len(presented) == 1 and scheme.lower() == b"bearer" and self._is_token(token.strip()):
-            return True
-        wait = self._ports.refused_credential(scope["client"][0] if scope.get("client") else "")
-        if scope["path"] in self._public:
-            return False
-        if wait > 0:
-            raise Refusal(Code.RATE_LIMITED, "too many wrong credentials from this address", retry_after=wait)
-        raise Refusal(Code.ADMIN_REQUIRED, "this is not the admin token")
+    def _demand_host(self, headers: dict[str, list[str]]) -> None:
+        """Raises `Refusal` for a `Host` that is not on the list, where there is one: nothing else ever reads it."""
+        allowed = self._ports.hosts
+        if allowed is None:
+            return
+        named = headers.get("host", [])
+        if len(named) != 1 or _without_port(named[0].lower()) not in allowed:
+            raise Refusal(Code.INVALID_HEADER, "this listener does not answer for this Host", param="Host")
 
-    def _is_token(self, presented: bytes) -> bool:
-        # Digests have one length, so the comparison tells nothing, not even how long the token is.
-        expected = self._ports.admin_token().encode("utf-8")
-        return bool(expected) and hmac.compare_digest(
-            hashlib.sha256(presented).digest(), hashlib.sha256(expected).digest()
-        )
+    async def _authenticate(self, scope: Scope, headers: dict[str, list[str]]) -> Actor | None:
+        """Who calls; None only for a public path. Raises `Refusal`."""
+        client_ip = scope["client"][0] if scope.get("client") else ""
+        if scope["path"] in ONE_TIME_PATHS:
+            await self._take_one_time(scope, headers, client_ip)
+            return None
+        credential = _credential(scope["method"], headers, secure=self._ports.secure)
+        public = scope["path"] in self._public
+        if credential is None or (public and scope["path"].startswith(API_ROOT)):
+            if public:
+                return None
+            raise Refusal(Code.ADMIN_REQUIRED, "the request carries no credential of the control plane")
+        try:
+            return await self._ports.callers.recognise(credential, client_ip=client_ip)
+        except Refusal:
+            self._count(client_ip, public=public)
+            if public:
+                return None
+            raise
+
+    async def _take_one_time(self, scope: Scope, headers: dict[str, list[str]], client_ip: str) -> None:
+        """Raises `Refusal` unless the secret that this path is for is presented. It is used up by the handler."""
+        credential = _credential(scope["method"], headers, secure=self._ports.secure)
+        secret = "" if credential is None else credential.bearer or ""
+        purpose = ONE_TIME_PATHS[scope["path"]]
+        try:
+            await self._ports.control.read(
+                lambda session: self._ports.tokens.offered(session, secret, purpose), scope=EVERYWHERE
+            )
+        except Refusal:
+            if secret:
+                self._count(client_ip, public=False)
+            raise
+        scope["state"]["one_time"] = secret
+
+    def _count(self, client_ip: str, *, public: bool) -> None:
+        """Count a wrong credential. Raises `Refusal` (RATE_LIMITED) where there were too many."""
+        wait = self._ports.refused_credential(client_ip)
+        if wait > 0 and not public:
+            raise Refusal(Code.RATE_LIMITED, "too many wrong credentials from this address", retry_after=wait)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body, of bounded size, in bounded time, and strict JSON where there is one."""
@@ -103,6 +136,39 @@ class Edge:
         if body:
             Document(body)
         return body
+
+
+def _texts(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _credential(method: str, headers: dict[str, list[str]], *, secure: bool) -> Credential | None:
+    """What is presented: one bearer token, else one session's cookie. An `Authorization` of another kind is wrong.
+
+    Raises `Refusal` (ADMIN_REQUIRED).
+    """
+    origin = headers.get("origin", [None])[0]
+    unsafe = method not in _SAFE_METHODS
+    presented = headers.get("authorization", [])
+    if presented:
+        scheme, _, token = presented[0].partition(" ")
+        token = token.strip(" ")
+        bearer = token if len(presented) == 1 and scheme.lower() == "bearer" and _plausible(token) else ""
+        return Credential(bearer=bearer, origin=origin, unsafe=unsafe)
+    session = read_cookie("; ".join(headers.get("cookie", [])), session_cookie_name(secure=secure))
+    return None if session is None else Credential(session=session, origin=origin, unsafe=unsafe)
+
+
+def _plausible(token: str) -> bool:
+    return 0 < len(token) <= _LONGEST_CREDENTIAL and token.isascii() and token.isprintable() and " " not in token
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

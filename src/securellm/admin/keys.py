@@ -1,46 +1,87 @@
-"""The resource /admin/v1/keys: issue, list and revoke virtual keys; no record, no response."""
+"""The resource /admin/v1/keys: issue, scope, rotate and revoke virtual keys."""
 
-import asyncio
-import base64
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import FastAPI, Query
 from fastapi import Path as PathParam
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from starlette.requests import Request
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from starlette.responses import Response
 
-from securellm.admin.permissions import API_ROOT, Permission, asks
-from securellm.admin.ports import KeyEvent, Ports
+from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.etags import etag_of
+from securellm.admin.moments import micros_of, moment_of
+from securellm.admin.permissions import API_ROOT, asks
+from securellm.admin.ports import Changed, Ports
+from securellm.admin.shapes import (
+    ID,
+    Id,
+    Input,
+    ListedOfTenant,
+    ModelName,
+    Name,
+    answer,
+    shown,
+)
+from securellm.audit import KeyChange
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
-from securellm.identity import IssuedKey, KeyPage, KeyRegistry, VirtualKey
+from securellm.identity import IssuedKey, KeyScopes, Permission, VirtualKey
+from securellm.storage import Session
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ID = r"^[A-Za-z0-9_.-]{1,64}$"
-_ACTOR = "admin"
-"""There is one admin token; who holds it is not told apart."""
+T = TypeVar("T")
+Work = Callable[[Session], Changed[T]]
 
-Name = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
-KeyId = Annotated[str, PathParam(pattern=_ID)]
+KeyId = Annotated[str, PathParam(pattern=ID)]
+Models = Annotated[
+    tuple[ModelName, ...],
+    Field(min_length=1, max_length=256, description='Names of models; "*" is all of the tenant\'s.'),
+]
+Surfaces = Annotated[tuple[Surface, ...], Field(max_length=64, description="Empty is every surface.")]
+IpRanges = Annotated[
+    tuple[Annotated[str, Field(max_length=49, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")], ...],
+    Field(max_length=64, description="Networks it may be presented from; empty is any."),
+]
+Expiry = Annotated[AwareDatetime | None, Field(description="The moment from which it is refused; null is never.")]
+_LONGEST_OVERLAP = 30 * 24 * 3600
 
 
-class NewKey(BaseModel):
+class NewKey(Input):
     """What an operator asks for."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
-
-    tenant: Annotated[str, Field(pattern=_ID)]
+    tenant: Id
+    project: Id | None = None
+    user: Annotated[Id | None, Field(description="The person it is for.")] = None
     name: Name = ""
-    models: Annotated[
-        list[ModelName],
-        Field(min_length=1, max_length=256, description='Names of models; "*" is all of the tenant\'s.'),
-    ]
-    surfaces: Annotated[list[Surface], Field(max_length=16, description="Empty is every surface.")] = []
-    expires_at: Annotated[AwareDatetime | None, Field(description="The moment from which it is refused.")] = None
+    models: Models
+    surfaces: Surfaces = ()
+    ip_ranges: IpRanges = ()
+    expires_at: Expiry = None
+
+
+class KeyUpdate(Input):
+    """What is to change; what is left out stays."""
+
+    name: Name = ""
+    models: Models = ()
+    surfaces: Surfaces = ()
+    ip_ranges: IpRanges = ()
+    expires_at: Expiry = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "KeyUpdate":
+        if not self.model_fields_set:
+            raise ValueError("nothing is to change")
+        return self
+
+
+class Rotation(Input):
+    """How a key is rotated."""
+
+    overlap_seconds: Annotated[
+        int, Field(ge=0, le=_LONGEST_OVERLAP, description="How long the former token stays good.")
+    ] = 0
 
 
 class KeyView(BaseModel):
@@ -48,18 +89,22 @@ class KeyView(BaseModel):
 
     id: str
     tenant: str
+    project: str | None
+    user: str | None
     name: str
     prefix: str
     models: list[str]
     surfaces: list[Surface]
+    ip_ranges: list[str]
     created_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    former_token_until: datetime | None
     managed_by: Literal["file", "api"]
 
 
 class NewKeyView(KeyView):
-    """A new virtual key with its token, shown this once."""
+    """A virtual key with its token, shown this once."""
 
     token: str
 
@@ -69,158 +114,222 @@ class KeyList(BaseModel):
     next_cursor: str | None
 
 
-class ListKeys(BaseModel):
+class ListKeys(ListedOfTenant):
     """Which keys to list."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(max_length=128)] = None
-    tenant: Annotated[str | None, Field(pattern=_ID)] = None
-
-
-class ThreadedKeys:
-    """The registry that is current, called in a thread: its store waits for the disk."""
-
-    def __init__(self, registry: Callable[[], KeyRegistry]) -> None:
-        self._registry = registry
-
-    async def create(
-        self, *, tenant: str, name: str, models: tuple[str, ...], surfaces: tuple[Surface, ...], expires_us: int | None
-    ) -> IssuedKey:
-        return await asyncio.to_thread(
-            self._registry().create, tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us
-        )
-
-    async def page(self, *, after: str | None, limit: int, tenant: str | None) -> KeyPage:
-        return await asyncio.to_thread(self._registry().page, after=after, limit=limit, tenant=tenant)
-
-    async def get(self, key_id: str) -> VirtualKey:
-        return await asyncio.to_thread(self._registry().get, key_id)
-
-    async def revoke(self, key_id: str) -> VirtualKey:
-        return await asyncio.to_thread(self._registry().revoke, key_id)
+    project: Annotated[str | None, Field(pattern=ID)] = None
 
 
 def add_keys(app: FastAPI, ports: Ports) -> None:
     """Serve the resource."""
+    root = f"{API_ROOT}/keys"
+    one = f"{root}/{{key_id}}"
 
     @app.post(
-        f"{API_ROOT}/keys",
+        root,
         status_code=201,
         operation_id="create_key",
         tags=["keys"],
-        openapi_extra=asks(Permission.KEYS_WRITE),
+        openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", once_shown=True),
+        responses=shown(NewKeyView, status=201),
+        response_model=None,
     )
-    async def create_key(request: Request, asked: NewKey) -> NewKeyView:
+    async def create_key(call: CurrentCall, asked: NewKey) -> Response:
         """Issue a virtual key. Its token is in this answer and nowhere else."""
-        if asked.tenant not in ports.tenants():
-            raise Refusal(Code.INVALID_REQUEST, "there is no tenant of this id", param="tenant")
-        expires_us = None if asked.expires_at is None else _micros(asked.expires_at)
-        if expires_us is not None and expires_us <= ports.clock.now_us():
-            raise Refusal(Code.INVALID_REQUEST, "the key would have expired already", param="expires_at")
-        issued = await ports.keys.create(
-            tenant=asked.tenant,
-            name=asked.name,
-            models=tuple(dict.fromkeys(asked.models)),
-            surfaces=tuple(dict.fromkeys(asked.surfaces)),
-            expires_us=expires_us,
-        )
-        recorded = False
-        try:
-            await ports.record(_event("create", issued.key, request))
-            recorded = True
-        finally:
-            if not recorded:
-                await ports.keys.revoke(issued.key.id)
-        return NewKeyView(**_shown(issued.key).model_dump(), token=issued.token)
+        call.allow(asked.tenant, project=asked.project)
+        await demand_tenant(call, asked.tenant)
+        expires_us = _expiry(call, asked.expires_at)
 
-    @app.get(f"{API_ROOT}/keys", operation_id="list_keys", tags=["keys"], openapi_extra=asks(Permission.KEYS_READ))
-    async def list_keys(asked: Annotated[ListKeys, Query()]) -> KeyList:
+        def work(session: Session) -> Changed[IssuedKey]:
+            if asked.user is not None:
+                ports.directory.get_user(session, asked.user)
+            issued = ports.keyring().issue(
+                session,
+                tenant=asked.tenant,
+                project=asked.project,
+                user=asked.user,
+                name=asked.name,
+                models=tuple(dict.fromkeys(asked.models)),
+                surfaces=tuple(dict.fromkeys(asked.surfaces)),
+                ip_ranges=tuple(dict.fromkeys(asked.ip_ranges)),
+                expires_us=expires_us,
+            )
+            return _changed(call, "create", issued, None, issued.key)
+
+        issued = await call.change("create", "keys", work, tenant=asked.tenant, scope=scope_of(asked.tenant))
+        return _issued(issued, status=201)
+
+    @app.get(root, operation_id="list_keys", tags=["keys"], openapi_extra=asks(Permission.KEYS_READ, of="tenant"))
+    async def list_keys(call: CurrentCall, asked: Annotated[ListKeys, Query()]) -> KeyList:
         """List virtual keys in the order of their ids; `next_cursor` continues, null ends the list."""
-        page = await ports.keys.page(after=_after(asked.cursor), limit=asked.limit, tenant=asked.tenant)
-        return KeyList(
-            data=[_shown(key) for key in page.keys], next_cursor=None if page.after is None else _cursor(page.after)
-        )
+        tenant = call.among(asked.tenant, project=asked.project)
+        query = {"tenant": tenant, "project": asked.project}
+        after = call.after(asked.cursor, **query)
+        most = asked.limit + 1
+
+        def found(session: Session) -> Page[VirtualKey]:
+            projects = None if asked.project is None else (asked.project,)
+            keys = ports.keyring().page(session, after=after, limit=most, tenant=tenant, projects=projects)
+            return Page.of(keys, asked.limit, lambda key: key.id)
+
+        page = await call.read(found, scope=scope_of(tenant))
+        return KeyList(data=[view_of(key) for key in page.items], next_cursor=call.cursor(page.after, **query))
 
     @app.get(
-        f"{API_ROOT}/keys/{{key_id}}", operation_id="get_key", tags=["keys"], openapi_extra=asks(Permission.KEYS_READ)
-    )
-    async def get_key(key_id: KeyId) -> KeyView:
-        """One virtual key, never its token."""
-        return _shown(await ports.keys.get(key_id))
-
-    async def revoke(request: Request, key_id: str) -> KeyView:
-        key = await ports.keys.revoke(key_id)
-        # Recorded each time: the first answer may have been lost with its record.
-        await ports.record(_event("revoke", key, request))
-        return _shown(key)
-
-    @app.delete(
-        f"{API_ROOT}/keys/{{key_id}}",
-        operation_id="delete_key",
+        one,
+        operation_id="get_key",
         tags=["keys"],
-        openapi_extra=asks(Permission.KEYS_WRITE),
+        openapi_extra=asks(Permission.KEYS_READ, of="tenant"),
+        responses=shown(KeyView),
+        response_model=None,
     )
-    async def delete_key(request: Request, key_id: KeyId) -> KeyView:
-        """Revoke a virtual key; the key stays listed. Doing it again changes nothing."""
-        return await revoke(request, key_id)
+    async def get_key(call: CurrentCall, key_id: KeyId) -> Response:
+        """One virtual key, never its token."""
+        key = await call.read(lambda session: owned(session, call, key_id), scope=call.home)
+        return answer(view_of(key), etag=_etag(key))
+
+    @app.patch(
+        one,
+        operation_id="update_key",
+        tags=["keys"],
+        openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", precondition=True),
+        responses=shown(KeyView),
+        response_model=None,
+    )
+    async def update_key(call: CurrentCall, key_id: KeyId, asked: KeyUpdate) -> Response:
+        """Change what a virtual key may do. It is so when this is answered."""
+        said = asked.model_fields_set
+        expires_us = _expiry(call, asked.expires_at)
+
+        def work(session: Session) -> Changed[VirtualKey]:
+            before = owned(session, call, key_id)
+            call.precondition.demand(_etag(before))
+            scopes = KeyScopes(
+                name=asked.name if "name" in said else before.name,
+                models=tuple(dict.fromkeys(asked.models)) if "models" in said else before.models,
+                surfaces=tuple(dict.fromkeys(asked.surfaces)) if "surfaces" in said else before.surfaces,
+                ip_ranges=tuple(dict.fromkeys(asked.ip_ranges)) if "ip_ranges" in said else before.ip_ranges,
+                expires_us=expires_us if "expires_at" in said else before.expires_us,
+            )
+            after = ports.keyring().update(session, key_id, scopes, etag=before.etag)
+            return _changed(call, "update", after, before, after)
+
+        key = await change(call, "update", key_id, work)
+        return answer(view_of(key), etag=_etag(key))
 
     @app.post(
-        f"{API_ROOT}/keys/{{key_id}}/revoke",
+        f"{one}/rotate",
+        operation_id="rotate_key",
+        tags=["keys"],
+        openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", once_shown=True, precondition_optional=True),
+        responses=shown(NewKeyView),
+        response_model=None,
+    )
+    async def rotate_key(call: CurrentCall, key_id: KeyId, asked: Rotation) -> Response:
+        """Give the key a new token, shown this once. The former one stays good for the overlap, if one is asked for."""
+
+        def work(session: Session) -> Changed[IssuedKey]:
+            before = owned(session, call, key_id)
+            call.precondition.demand(_etag(before))
+            issued = ports.keyring().rotate(session, key_id, overlap=asked.overlap_seconds, etag=before.etag)
+            return _changed(call, "rotate", issued, before, issued.key)
+
+        return _issued(await change(call, "rotate", key_id, work))
+
+    async def revoke(call: Call, key_id: str) -> Response:
+        def work(session: Session) -> Changed[VirtualKey]:
+            before = owned(session, call, key_id)
+            call.precondition.demand(_etag(before))
+            after = ports.keyring().revoke(session, key_id)
+            return _changed(call, "revoke", after, before, after)
+
+        # Recorded each time: the first answer may have been lost.
+        key = await change(call, "revoke", key_id, work)
+        return answer(view_of(key), etag=_etag(key))
+
+    @app.delete(
+        one,
+        operation_id="delete_key",
+        tags=["keys"],
+        openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", precondition_optional=True),
+        responses=shown(KeyView),
+        response_model=None,
+    )
+    async def delete_key(call: CurrentCall, key_id: KeyId) -> Response:
+        """Revoke a virtual key; the key stays listed. Doing it again changes nothing, so `If-Match` may be left out."""
+        return await revoke(call, key_id)
+
+    @app.post(
+        f"{one}/revoke",
         operation_id="revoke_key",
         tags=["keys"],
-        openapi_extra=asks(Permission.KEYS_WRITE),
+        openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", precondition_optional=True),
+        responses=shown(KeyView),
+        response_model=None,
     )
-    async def revoke_key(request: Request, key_id: KeyId) -> KeyView:
-        """Revoke a virtual key. Doing it again changes nothing."""
-        return await revoke(request, key_id)
+    async def revoke_key(call: CurrentCall, key_id: KeyId) -> Response:
+        """Revoke a virtual key; running streams are cut. Doing it again changes nothing."""
+        return await revoke(call, key_id)
+
+    def owned(session: Session, call: Call, key_id: str) -> VirtualKey:
+        key = ports.keyring().get(session, key_id)
+        call.allow_or_hide(key.tenant, "virtual key", project=key.project)
+        return key
+
+    async def change(call: Call, action: str, key_id: str, work: Work[T]) -> T:
+        key = await call.read(lambda session: owned(session, call, key_id), scope=call.home)
+        return await call.change(action, "keys", work, tenant=key.tenant, scope=scope_of(key.tenant))
 
 
-def _event(action: Literal["create", "revoke"], key: VirtualKey, request: Request) -> KeyEvent:
-    return KeyEvent(
-        action=action,
-        key=key,
-        actor=_ACTOR,
-        request_id=request.state.request_id,
-        client_ip=request.client.host if request.client is not None else "",
-    )
-
-
-def _shown(key: VirtualKey) -> KeyView:
+def view_of(key: VirtualKey) -> KeyView:
     return KeyView(
         id=key.id,
         tenant=key.tenant,
+        project=key.project,
+        user=key.user,
         name=key.name,
         prefix=key.prefix,
         models=list(key.models),
         surfaces=list(key.surfaces),
-        created_at=_moment(key.created_us or None),
-        expires_at=_moment(key.expires_us),
-        revoked_at=_moment(key.revoked_us),
+        ip_ranges=list(key.ip_ranges),
+        created_at=moment_of(key.created_us or None),
+        expires_at=moment_of(key.expires_us),
+        revoked_at=moment_of(key.revoked_us),
+        former_token_until=moment_of(key.former_until_us),
         managed_by=key.managed_by,
     )
 
 
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+def _issued(issued: IssuedKey, *, status: int = 200) -> Response:
+    view = NewKeyView(**view_of(issued.key).model_dump(), token=issued.token)
+    return answer(view, etag=_etag(issued.key), status=status, location=f"{API_ROOT}/keys/{issued.key.id}")
 
 
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def _etag(key: VirtualKey) -> str:
+    return etag_of("key", key=key.id, created_us=key.created_us, revision=key.etag, content=key.managed_by)
 
 
-def _cursor(key_id: str) -> str:
-    return base64.urlsafe_b64encode(key_id.encode("ascii")).decode("ascii")
-
-
-def _after(cursor: str | None) -> str | None:
-    if cursor is None:
+def _expiry(call: Call, expires_at: datetime | None) -> int | None:
+    if expires_at is None:
         return None
-    try:
-        key_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode("ascii")
-    except ValueError:
-        key_id = ""
-    if re.fullmatch(_ID, key_id) is None:
-        raise Refusal(Code.INVALID_REQUEST, "this cursor is not one of ours", param="cursor")
-    return key_id
+    expires_us = micros_of(expires_at)
+    if expires_us <= call.ports.clock.now_us():
+        raise Refusal(Code.INVALID_REQUEST, "the key would have expired already", param="expires_at")
+    return expires_us
+
+
+def _changed(
+    call: Call,
+    action: Literal["create", "revoke", "rotate", "update"],
+    result: T,
+    before: VirtualKey | None,
+    after: VirtualKey,
+) -> Changed[T]:
+    record = KeyChange(action=action, key_id=after.id, tenant=after.tenant, actor=call.actor.principal)
+    return Changed(
+        result=result,
+        id=after.id,
+        before=None if before is None else view_of(before).model_dump(mode="json"),
+        after=view_of(after).model_dump(mode="json"),
+        records=(record,),
+    )

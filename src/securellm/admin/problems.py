@@ -1,8 +1,9 @@
 """Errors as RFC 9457 problems: every answer of the admin API that is not a success has this shape."""
 
 import math
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,11 +13,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.storage import StorageConflict
 from securellm.telemetry.logs import logger
 
 _log = logger("admin")
 
+Language = Literal["en", "pt-BR"]
+
 _LONGEST_NAME = 64
+_LONGEST_PREFERENCE = 500
+_UNPROCESSABLE = 422
 _BY_STATUS = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE}
 
 
@@ -47,6 +53,15 @@ class ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
 
+class Unacceptable(Refusal):
+    """A body whose shape is right and whose content is not, with everything that is wrong in it."""
+
+    def __init__(self, errors: Sequence[FieldProblem]) -> None:
+        reason = f"{len(errors)} member(s) of the request are not valid"
+        super().__init__(Code.INVALID_REQUEST, reason, param=errors[0].field)
+        self.errors = tuple(errors)
+
+
 def problem(
     error: GatewayError,
     *,
@@ -54,8 +69,9 @@ def problem(
     status: int | None = None,
     errors: Sequence[FieldProblem] = (),
     allow: str | None = None,
+    language: Language = "en",
 ) -> ProblemResponse:
-    """The answer to `error`."""
+    """The answer to `error`; its remedy in the language of who reads it."""
     code = error.code
     shown = status if status is not None else error.status
     body = Problem(
@@ -64,12 +80,12 @@ def problem(
         status=shown,
         detail=error.reason,
         code=code.value,
-        remedy=error.remedy,
+        remedy=code.spec.remedy_pt if language == "pt-BR" else error.remedy,
         request_id=request_id,
         param=error.param,
         errors=list(errors) or None,
     )
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {"content-language": language}
     if shown == 401:
         headers["www-authenticate"] = 'Bearer realm="admin"'
     if error.retry_after is not None:
@@ -81,7 +97,9 @@ def problem(
 
 async def answer_gateway_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, GatewayError)
-    return problem(error, request_id=request.state.request_id)
+    if isinstance(error, Unacceptable):
+        return _problem(request, error, status=_UNPROCESSABLE, errors=error.errors)
+    return _problem(request, error)
 
 
 async def answer_http_error(request: Request, error: Exception) -> ProblemResponse:
@@ -92,9 +110,9 @@ async def answer_http_error(request: Request, error: Exception) -> ProblemRespon
         Code.NOT_FOUND: "nothing is served at this path",
         Code.METHOD_NOT_ALLOWED: "this path does not take this method",
     }
-    return problem(
+    return _problem(
+        request,
         Refusal(code, reasons.get(code, "the request cannot be read")),
-        request_id=request.state.request_id,
         status=error.status_code,
         allow=_allowed(request) if code is Code.METHOD_NOT_ALLOWED else None,
     )
@@ -107,14 +125,53 @@ async def answer_validation_error(request: Request, error: Exception) -> Problem
     refusal = Refusal(
         Code.INVALID_REQUEST, f"{len(errors)} member(s) of the request are not valid", param=errors[0].field
     )
-    return problem(refusal, request_id=request.state.request_id, status=422, errors=errors)
+    return _problem(request, refusal, status=_UNPROCESSABLE, errors=errors)
 
 
 async def answer_unexpected(request: Request, error: Exception) -> ProblemResponse:
     """A defect. The server logs it; the caller learns only that it happened."""
     _log.error("unexpected", request_id=request.state.request_id, error=type(error).__name__)
+    return _problem(request, Fault(Code.INTERNAL, "an unexpected error stopped this request"))
+
+
+async def answer_storage_error(request: Request, error: Exception) -> ProblemResponse:
+    """What contradicts the stored data, such as a name that is taken; or data that cannot be read."""
+    if isinstance(error, StorageConflict):
+        return _problem(request, Refusal(Code.CONFLICT, error.reason))
+    _log.error("storage_failed", request_id=request.state.request_id, error=str(error))
+    return _problem(request, Fault(Code.STORAGE_UNAVAILABLE, "what is stored cannot be read"))
+
+
+def language_of(header: str | None) -> Language:
+    """What `Accept-Language` prefers among the two that we speak."""
+    best: tuple[float, Language] = (0.0, "en")
+    for item in (header or "")[:_LONGEST_PREFERENCE].split(","):
+        tag, _, weight = item.strip().partition(";")
+        name: Language | None = "pt-BR" if tag.lower().split("-")[0] == "pt" else None
+        name = "en" if tag.lower().split("-")[0] in ("en", "*") else name
+        if name is not None and (quality := _quality(weight)) > best[0]:
+            best = quality, name
+    return best[1]
+
+
+def _quality(weight: str) -> float:
+    if not weight.strip():
+        return 1.0
+    found = re.fullmatch(r"\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*", weight, re.ASCII)
+    return float(found.group(1)) if found else 0.0
+
+
+def _problem(
+    request: Request,
+    error: GatewayError,
+    *,
+    status: int | None = None,
+    errors: Sequence[FieldProblem] = (),
+    allow: str | None = None,
+) -> ProblemResponse:
+    state = request.state
     return problem(
-        Fault(Code.INTERNAL, "an unexpected error stopped this request"), request_id=request.state.request_id
+        error, request_id=state.request_id, status=status, errors=errors, allow=allow, language=state.language
     )
 
 

@@ -7,6 +7,7 @@ from securellm.audit.model import (
     Attempt,
     Boot,
     ConfigChange,
+    Corrected,
     Denied,
     DeniedAggregate,
     FindingCount,
@@ -20,6 +21,8 @@ from securellm.audit.model import (
     record_schema,
 )
 from securellm.audit.note import public_key
+from securellm.audit.search import Found, Wanted, born_us, search, story
+from securellm.audit.shipping import LogSource
 from securellm.audit.verify import Observer, Report, verify
 
 __all__ = [
@@ -29,21 +32,28 @@ __all__ = [
     "AuditLog",
     "Boot",
     "ConfigChange",
+    "Corrected",
     "Denied",
     "DeniedAggregate",
     "FindingCount",
+    "Found",
     "IdempotencyKey",
     "Intent",
     "KeyChange",
+    "LogSource",
     "Observer",
     "Outcome",
     "OutcomeStatus",
     "Record",
     "RecordType",
     "Report",
+    "Wanted",
+    "born_us",
     "export",
     "public_key",
     "record_schema",
+    "search",
+    "story",
     "tail",
     "verifier_key",
     "verify",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from securellm.core.batches import Workload
 from securellm.core.canonical import Canonical
 from securellm.core.errors import Code
 from securellm.core.kept import Kept
@@ -68,6 +69,19 @@ class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
     """When the name is forgotten: microseconds since the Unix epoch (UTC)."""
 
 
+class Corrected(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier batch did cost; what was presumed for it and is more than that has returned."""
+
+    request_id: str
+    """The request that began it."""
+    batch: str
+    """The provider's id of it."""
+    settled: int
+    usage: Usage = Usage()
+    """All of its requests together."""
+    price_version: str
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every noun below is. Text from callers may stand in any field: `fields` makes it safe to write."""
 
@@ -87,8 +101,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         members: dict[str, Any] = msgspec.to_builtins(self)
         for name, value in members.items():
-            if type(value) is not int and value is not None:
-                members[name] = _writable(value)
+            kind = type(value)
+            if kind is int or value is None or (kind is str and len(value) <= _LONGEST_TEXT and value.isascii()):
+                continue
+            members[name] = _writable(value)
         if self.event is not None:
             members["event"] = self.event
         return members
@@ -156,12 +172,19 @@ class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
     model: str
     provider: str
     upstream_model: str
+    errand: str | None = None
+    """What is asked of things that a provider keeps, where no model is asked: `model`, `upstream_model` are empty."""
+    names: tuple[str, ...] = ()
+    """The ids of those things."""
     route: tuple[str, ...]
-    """Every attempt the plan allows, in order, as `provider/model`."""
+    """Every attempt the plan allows, in order, as `provider/model`; of an errand as `provider`."""
     stream: bool
     message_count: int
     client_ip: str | None
     policy_version: str
+    """Of the allow-lists, then the hashes of the policy bundles in force."""
+    rules: tuple[str, ...] = ()
+    """The ids of the rules and policies that permitted it."""
     price_version: str
     guard_version: str
     decision_ids: tuple[str, ...] = ()
@@ -221,6 +244,14 @@ class Outcome(Record, frozen=True, kw_only=True, tag="OUTCOME"):
     """What the gateway changed in the request that was sent, by the names of a closed list."""
     kept: tuple[Kept, ...] = ()
     """What the provider keeps from now on, and for this tenant alone."""
+    gone: tuple[str, ...] = ()
+    """The ids of what it keeps for this tenant no more."""
+    workload: Workload | None = None
+    """What the batch asks for whose file or answers are `kept`, or the batch that is kept itself."""
+    pledged: str | None = None
+    """The provider's id of what it goes on doing. `presumed` stands for it until a later OUTCOME corrects it."""
+    corrects: Corrected | None = None
+    """What an earlier batch of the tenant did cost, in the place of what was presumed for it."""
     answer_of: str | None = None
     """Of an answer given again (`cached`, `replayed`): the request that was really sent."""
     key_freed: bool = False
@@ -249,8 +280,14 @@ class Denied(Record, frozen=True, kw_only=True, tag="DENY"):
     principal: str | None = None
     surface: Surface
     model: str | None = None
+    errand: str | None = None
+    """What was asked of things that a provider keeps."""
     code: Code
     reason: str
+    policy_version: str | None = None
+    """Of the allow-lists, then the hashes of the policy bundles in force; None before policy was asked."""
+    rules: tuple[str, ...] = ()
+    """The ids of the policies that forbade it, or of those that asked for an approval."""
     decision_id: str | None = None
     client_ip: str | None
     findings: tuple[FindingCount, ...] = ()

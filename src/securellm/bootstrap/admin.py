@@ -1,46 +1,206 @@
 """The admin app over an application: what operators may see and change, wired to what does it."""
 
+import hashlib
+import hmac
+import os
 from collections.abc import Collection
-from contextlib import suppress
-
-from fastapi import FastAPI
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from securellm import __version__
-from securellm.admin import KeyEvent, Part, Ports, ThreadedKeys, build_admin
-from securellm.audit import KeyChange
+from securellm.admin import Changed, Cursors, Part, Ports, Repeats, note_made
+from securellm.approvals import Approvals
+from securellm.audit import AdminChange
+from securellm.bootstrap.compiling import declared_keys
+from securellm.bootstrap.control import ControlPlane, LateStore
+from securellm.bootstrap.declaring import Declarations
 from securellm.bootstrap.wiring import Application
-from securellm.core.errors import GatewayError
+from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.core.randomness import Randomness, SystemRandomness
+from securellm.identity import HOST, Callers, Directory, Keyring, Login, Sessions, Tokens, origin_of
+from securellm.identity.settings import IssuerSettings
+from securellm.secrets import SecretUnavailable
+from securellm.storage import Session
+from securellm.telemetry.logs import logger
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_log = logger("admin")
+
+_SETTLED_US = 23 * 3600 * 1_000_000
+"""Microseconds: a little less than the mark of a change is kept."""
 
 
-def build_admin_app(application: Application) -> FastAPI:
+def open_admin(application: Application) -> "FastAPI | None":
+    """Settle what a former process left in doubt; the admin app, where there is a listener for it. Blocking."""
+    plane = plane_of(application)
+    try:
+        plane.settle(application.data.audit, since_us=application.clock.now_us() - _SETTLED_US)
+    except GatewayError as error:
+        # Without the database there is nothing to compare with; a later start does.
+        _log.warning("changes_not_settled", error=str(error))
+    return None if application.loaded.config.server.admin_listen is None else build_admin_app(application)
+
+
+def build_admin_app(application: Application, *, randomness: Randomness | None = None) -> "FastAPI":
     """The ASGI application of the admin listener."""
+    # Imported here, because a gateway without that listener should not pay for it.
+    from securellm.admin.app import build_admin
 
-    async def record(event: KeyEvent) -> None:
-        await application.gates.journal.record(
-            KeyChange(action=event.action, key_id=event.key.id, tenant=event.key.tenant, actor=event.actor)
+    ports = build_ports(application, plane_of(application), randomness=randomness or SystemRandomness())
+    return build_admin(ports)
+
+
+def plane_of(application: Application) -> ControlPlane:
+    """The one way into the control database of a running application."""
+    return ControlPlane(
+        lambda: application.control,
+        record=lambda records: application.record_now(*records),
+        refresh=application.refresh,
+        clock=application.clock,
+        broken_glass=lambda action: application.metrics.broken_glass.labels(action).inc(),
+    )
+
+
+def offer_setup(application: Application) -> str | None:
+    """A set-up token for an installation that knows no person yet, also written to `setup_file`. Blocking.
+
+    None once somebody is known, or while the control database is out of reach. Each start ends the former token.
+    """
+    path, request_id = setup_file(application), application.ids.new("req")
+    randomness = SystemRandomness()
+    directory = Directory(application.clock, randomness)
+    tokens = Tokens(application.keys.pepper, application.clock, randomness, directory)
+
+    def work(session: Session) -> Changed[str | None]:
+        offered = tokens.offer_setup(session)
+        note_made(session, request_id=request_id, tenant=None, claim=None, now_us=application.clock.now_us())
+        return Changed(result=offered, id="setup")
+
+    def record(changed: Changed[str | None]) -> AdminChange:
+        return AdminChange(
+            action="offer_setup",
+            resource="users",
+            resource_id=changed.id,
+            tenant=None,
+            actor=HOST,
+            request_id=request_id,
         )
-        # In force here before it is answered. Should this look fail, the regular one follows within a second.
-        with suppress(GatewayError):
-            await application.refresh()
+
+    secret = None
+    try:
+        if not application.control.read(directory.has_people):
+            secret = plane_of(application).write(work, record)
+    except GatewayError as error:
+        _log.warning("set_up_not_offered", error=str(error))
+        return None
+    path.unlink(missing_ok=True)
+    if secret is not None:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(f"{secret}\n")
+    return secret
+
+
+def setup_file(application: Application) -> Path:
+    """Where the set-up token lies until it is used."""
+    return application.data.keys / "setup-token"
+
+
+def build_ports(application: Application, plane: ControlPlane, *, randomness: Randomness) -> Ports:
+    """Everything the admin API is wired to."""
+    config, clock, pepper = application.loaded.config, application.clock, application.keys.pepper
+    store = LateStore(lambda: application.control)
+    directory = Directory(clock, randomness, issuers=application.issuers.homes)
+    tokens = Tokens(pepper, clock, randomness, directory)
+    sessions = Sessions(pepper, clock, randomness, idle=config.identity.session_idle, life=config.identity.session_life)
+
+    def keyring() -> Keyring:
+        return Keyring(pepper, clock, randomness, declared=declared_keys(application.loaded, pepper=pepper))
+
+    def client_secret(issuer: IssuerSettings) -> str | None:
+        ref = None if issuer.login is None else issuer.login.client_secret
+        if ref is None:
+            return None
+        try:
+            return application.credentials.hold(ref).current().reveal()
+        except SecretUnavailable as unavailable:
+            raise Fault(Code.CREDENTIAL_UNAVAILABLE, f"the client secret of the issuer {issuer.id}") from unavailable
+
+    def login() -> Login:
+        return Login(
+            store,
+            issuers=application.issuers,
+            directory=directory,
+            sessions=sessions,
+            pepper=pepper,
+            client_secret=client_secret,
+            clock=clock,
+            randomness=randomness,
+            secure=uses_tls(application),
+        )
+
+    def refused_credential(address: str) -> float:
+        reason = Refusal(Code.ADMIN_REQUIRED, "a wrong credential on the admin listener")
+        application.gates.journal.deny_unauthenticated(reason, address)
+        return application.gates.limits.refused_credential(address)
 
     def parts() -> tuple[Part, ...]:
         failing = application.failing()
         return tuple(Part(name=name, well=name not in failing) for name in application.PARTS)
 
-    def tenants() -> Collection[str]:
-        return application.gates.snapshots.read().tenants.keys()
-
-    return build_admin(
-        Ports(
+    return Ports(
+        callers=Callers(
+            store,
             admin_token=application.keys.admin_token.reveal,
-            keys=ThreadedKeys(lambda: application.registry),
-            record=record,
-            tenants=tenants,
-            parts=parts,
-            metrics=lambda: application.metrics.render(with_tenants=True),
-            refused_credential=application.gates.limits.refused_credential,
-            new_id=lambda: application.ids.new("req"),
-            clock=application.clock,
-            version=__version__,
-        )
+            directory=directory,
+            tokens=tokens,
+            sessions=sessions,
+            issuers=application.issuers,
+            origins=lambda: origins_of(application),
+        ),
+        control=plane,
+        declared=Declarations(lambda: application.effective, book=lambda: application.book, clock=clock),
+        keyring=keyring,
+        directory=directory,
+        tokens=tokens,
+        sessions=sessions,
+        session_life=config.identity.session_life,
+        login=login,
+        declared_policies=lambda: application.bundles(application.loaded),
+        approvals=Approvals(clock, randomness),
+        cursors=Cursors(_secret(pepper, "cursors")),
+        repeats=Repeats(_secret(pepper, "idempotency of the admin API"), clock=clock),
+        audit=application.data.audit,
+        parts=parts,
+        metrics=lambda: application.metrics.render(with_tenants=True),
+        refused_credential=refused_credential,
+        set_up_done=lambda: setup_file(application).unlink(missing_ok=True),
+        ids=application.ids,
+        clock=clock,
+        version=__version__,
+        secure=uses_tls(application),
     )
+
+
+def uses_tls(application: Application) -> bool:
+    """Whether browsers reach the admin listener with TLS: its own, or that of whoever stands before its origins."""
+    config = application.loaded.config
+    origins = config.identity.origins
+    return config.server.tls is not None or (bool(origins) and all(one.startswith("https://") for one in origins))
+
+
+def origins_of(application: Application) -> Collection[str]:
+    """The origins whose pages may change things in a session: those of the configuration, else the listener's own."""
+    config = application.loaded.config
+    if config.identity.origins:
+        return config.identity.origins
+    listen = config.server.admin_listen
+    if listen is None:
+        return ()
+    origin = origin_of(f"{'http' if config.server.tls is None else 'https'}://{listen}")
+    return () if origin is None else (origin,)
+
+
+def _secret(pepper: bytes, purpose: str) -> bytes:
+    return hmac.digest(pepper, f"securellm-bridge: {purpose}, v1".encode(), hashlib.sha256)

@@ -4,21 +4,25 @@ import hashlib
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from securellm.bootstrap.places import check_server, is_private
 from securellm.bootstrap.tree import Config, Model, Provider, Tenant
 from securellm.core.capabilities import Capability
 from securellm.core.surfaces import Surface
 from securellm.finops import Price, PriceBook, configured
 from securellm.guard.model import GuardMode
+from securellm.identity import flaws_of
 from securellm.routing.settings import RouteSettings
-from securellm.secrets import SecretResolver, SecretUnavailable, SecretValue
+from securellm.secrets import SecretResolver, SecretUnavailable, SecretValue, header_safe
 from securellm.settings import FilePath, Listen, Problem, SecretRef, is_loopback
 from securellm.settings.fields import Amount, FieldError, nearest
 from securellm.settings.loader import Complaints
 from securellm.settings.locator import Path as Place
+from securellm.settings.references import LOCAL
+from securellm.storage import is_postgres
 from securellm.transport import TlsOptions, parse_base_url
 from securellm.transport.tls import build_context
 
@@ -27,7 +31,6 @@ SHORTEST_KEY = 8
 SHORT_KEY = 24
 """Characters below which a virtual key is warned about."""
 
-_HEADER_SAFE = re.compile(r"[!-~]+", re.ASCII)
 _HEX32 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -56,11 +59,15 @@ class KindFacts(Protocol):
         ...
 
 
-def data_folder(url: str, base: Path) -> Path:
-    """The folder `storage.url` names: three slashes from `base`, four absolute. Raises FieldError."""
+def data_folder(url: str, base: Path, *, beside: str | None = None) -> Path:
+    """The folder `storage.url` names: three slashes from `base`, four absolute. Raises FieldError.
+
+    Where it names a server, the folder is `beside`, which is `storage.data_dir`.
+    """
     remedy = 'write "sqlite:///var/securellm" (beside this file) or "sqlite:////var/lib/securellm" (absolute)'
-    if url.startswith(("postgresql://", "postgres://")):
-        raise FieldError("PostgreSQL is not in this release", remedy)
+    if is_postgres(url):
+        check_server(url)
+        return Path(os.path.normpath(base / (beside or "var/securellm")))
     if not url.startswith("sqlite:///"):
         raise FieldError("is not a storage address", remedy)
     folder = url.removeprefix("sqlite:///")
@@ -81,15 +88,18 @@ class Review:
         resolver: SecretResolver,
         kinds: Mapping[str, KindFacts],
         book: PriceBook,
+        resolves: Callable[[Place], bool] = lambda _: True,
     ) -> None:
+        """`resolves` says of which places the secrets are looked at."""
         self._config = config
         self._complaints = complaints
         self._base = base
         self._resolver = resolver
+        self._resolves = resolves
         self._kinds = kinds
         self._book = book
         self._prices: dict[str, tuple[Price | None, ...]] = {}
-        self._warnings: list[Problem] = []
+        self._warnings: list[tuple[Place, Problem]] = []
         self._providers = {provider.id: provider for provider in config.providers}
         self._models = {model.name: model for model in config.models}
         self._tenants = {tenant.id: tenant for tenant in config.tenants}
@@ -100,20 +110,27 @@ class Review:
         self._check_dotenv()
         self._check_server()
         self._check_storage()
+        self._check_secrets()
         self._check_security()
+        self._check_identity()
+        self.declared()
+        return tuple(sorted((problem for _, problem in self._warnings), key=lambda problem: problem.line or 0))
+
+    def declared(self) -> tuple[tuple[Place, Problem], ...]:
+        """Check what names each other: providers, models, tenants and keys. Warnings with their places."""
         self._check_providers()
         self._check_models()
         self._check_default()
         self._check_tenants()
         self._check_keys()
-        return tuple(sorted(self._warnings, key=lambda problem: problem.line or 0))
+        return tuple(self._warnings)
 
     def _refuse(self, path: Place, reason: str, remedy: str, *, suggestion: str | None = None) -> None:
         self._complaints.add(path, reason, remedy, suggestion=suggestion)
 
     def _warn(self, path: Place, reason: str, remedy: str) -> None:
         if not self._complaints.broken(path):
-            self._warnings.append(self._complaints.problem(path, reason, remedy))
+            self._warnings.append((path, self._complaints.problem(path, reason, remedy)))
 
     # Server and storage
 
@@ -169,10 +186,30 @@ class Review:
         return True
 
     def _check_storage(self) -> None:
+        storage = self._config.storage
         try:
-            data_folder(self._config.storage.url, self._base)
+            data_folder(storage.url, self._base, beside=storage.data_dir)
         except FieldError as error:
             self._refuse(("storage", "url"), error.reason, error.remedy)
+            return
+        if not is_postgres(storage.url):
+            for name, value in (("password", storage.password), ("data_dir", storage.data_dir)):
+                if value is not None:
+                    self._refuse(("storage", name), "has no meaning for a folder of SQLite files", "leave it out")
+            return
+        self._resolve(("storage", "password"), storage.password)
+        if self._config.security.pepper is None:
+            self._refuse(
+                ("security", "pepper"),
+                "missing: all gateways on one server recognise the same keys, so they share one pepper",
+                'make one with openssl rand -hex 32, and add pepper = "env:NAME" or "file:PATH" under [security]',
+            )
+        if not is_private(storage.url):
+            self._warn(
+                ("storage", "url"),
+                "what is stored may cross the network in clear, or to somebody else's server",
+                "add ?sslmode=verify-full&sslrootcert=FILE to the address",
+            )
 
     # Secrets
 
@@ -184,7 +221,7 @@ class Review:
             self._refuse((".env",), f"{unavailable.reason} ({unavailable.reference})", unavailable.remedy)
 
     def _resolve(self, path: Place, ref: SecretRef | None) -> SecretValue | None:
-        if ref is None or self._complaints.broken(path):
+        if ref is None or self._complaints.broken(path) or not self._resolves(path):
             return None
         try:
             return self._resolver.resolve(ref)
@@ -193,6 +230,67 @@ class Review:
                 self._refuse(path, str(unavailable), unavailable.remedy)
             return None
 
+    def _check_secrets(self) -> None:
+        secrets = self._config.secrets
+        if secrets.max_age < secrets.refresh:
+            self._refuse(
+                ("secrets", "max_age"), "is shorter than `refresh`", "a credential must live to its next reading"
+            )
+        vault, gcp = secrets.vault, secrets.gcp
+        if vault is not None:
+            path: Place = ("secrets", "vault")
+            self._check_manager((*path, "address"), vault.address)
+            shown = {"token": vault.token, "role_id": vault.role_id, "secret_id": vault.secret_id, "jwt": vault.jwt}
+            for name in {"token": ("token",), "approle": ("role_id", "secret_id"), "kubernetes": ("jwt",)}[vault.auth]:
+                self._check_opener((*path, name), shown[name], needed=f'auth = "{vault.auth}"')
+            if vault.auth == "kubernetes" and vault.role is None:
+                self._refuse((*path, "role"), 'missing: auth = "kubernetes" needs it', "add the name of the role")
+        if secrets.aws is not None and secrets.aws.endpoint is not None:
+            self._check_manager(("secrets", "aws", "endpoint"), secrets.aws.endpoint)
+        if gcp is not None:
+            path = ("secrets", "gcp")
+            self._check_manager((*path, "token_endpoint"), gcp.token_endpoint)
+            if gcp.endpoint is not None:
+                self._check_manager((*path, "endpoint"), gcp.endpoint)
+            if gcp.auth == "service-account":
+                self._check_opener((*path, "service_account"), gcp.service_account, needed='auth = "service-account"')
+        for name, manager in (("vault", vault), ("aws", secrets.aws), ("gcp", gcp)):
+            if manager is not None and manager.ca_file is not None:
+                self._check_file(("secrets", name, "ca_file"), manager.ca_file)
+
+    def _check_manager(self, path: Place, address: str) -> None:
+        try:
+            target = parse_base_url(address)
+        except ValueError as error:
+            self._refuse(path, str(error), 'write an address such as "https://vault.example.com:8200"')
+        else:
+            if target.scheme == "http" and not is_loopback(target.host):
+                self._refuse(path, "secrets would cross the network without TLS", "use https://")
+
+    def _check_opener(self, path: Place, ref: SecretRef | None, *, needed: str) -> None:
+        """What opens a secret manager is kept on this machine."""
+        if ref is None:
+            self._refuse(path, f"missing: {needed} needs it", f'add {path[-1]} = "file:PATH"')
+        elif ref.scheme not in LOCAL and not self._complaints.broken(path):
+            self._refuse(path, "is itself kept in a secret manager", 'write "env:NAME", "file:PATH" or "keyring:…"')
+
+    def _check_identity(self) -> None:
+        for flaw in flaws_of(self._config.identity):
+            self._refuse(flaw.place, flaw.reason, flaw.remedy)
+        for index, issuer in enumerate(self._config.identity.issuers):
+            path: Place = ("identity", "issuers", index)
+            if issuer.ca_file is not None:
+                self._check_file((*path, "ca_file"), issuer.ca_file)
+            if issuer.login is not None:
+                place: Place = (*path, "login", "client_secret")
+                secret = self._resolve(place, issuer.login.client_secret)
+                if secret is not None and not header_safe(secret):
+                    self._refuse(
+                        place,
+                        f"{issuer.login.client_secret} holds spaces or characters that no header can carry",
+                        "store the client's secret alone, in one line",
+                    )
+
     def _check_security(self) -> None:
         security = self._config.security
         for name, ref in (("pepper", security.pepper), ("audit_key", security.audit_key)):
@@ -200,7 +298,7 @@ class Review:
             if secret is not None and _HEX32.fullmatch(secret.reveal()) is None:
                 self._refuse(("security", name), f"{ref} does not hold 64 hex digits", "make one: openssl rand -hex 32")
         token = self._resolve(("security", "admin_token"), security.admin_token)
-        if token is not None and (len(token.reveal()) < SHORT_KEY or not _header_safe(token)):
+        if token is not None and (len(token.reveal()) < SHORT_KEY or not header_safe(token)):
             self._refuse(
                 ("security", "admin_token"),
                 f"{security.admin_token} does not hold {SHORT_KEY} or more printable ASCII characters",
@@ -216,7 +314,7 @@ class Review:
             self._check_kind(path, provider)
             self._check_address(path, provider)
             secret = self._resolve((*path, "credential"), provider.credential)
-            if secret is not None and not _header_safe(secret):
+            if secret is not None and not header_safe(secret):
                 self._refuse(
                     (*path, "credential"),
                     f"{provider.credential} holds spaces or characters that no header can carry",
@@ -400,6 +498,13 @@ class Review:
             path: Place = ("tenants", index)
             for place, name in enumerate(tenant.models or ()):
                 self._check_known((*path, "models", place), name, "models", "name", self._models)
+            fence = tenant.stale_policy_fence
+            if fence is not None and fence > self._config.server.stale_policy_fence:
+                self._refuse(
+                    (*path, "stale_policy_fence"),
+                    "is longer than the gateway's own",
+                    "write less than server.stale_policy_fence, or leave it out",
+                )
             if tenant.guard is GuardMode.OFF:
                 self._warn((*path, "guard"), "nothing this tenant sends or receives is screened", 'use "standard"')
             if tenant.budget is not None and not self._complaints.within((*path, "budget")):
@@ -450,7 +555,7 @@ class Review:
                 f"{ref} holds fewer than {SHORTEST_KEY} characters",
                 f"use a random key of {SHORT_KEY} characters or more, such as openssl rand -hex 24 makes",
             )
-        elif not _header_safe(secret):
+        elif not header_safe(secret):
             self._refuse(path, f"{ref} holds characters that no header can carry", "use letters and digits")
         elif shared:
             self._refuse(path, f"{ref} is the secret of another key too", "give each key a secret of its own")
@@ -484,10 +589,6 @@ class Review:
         return broken((table,)) or any(
             broken((table, index, key)) for index in range(len(getattr(self._config, table)))
         )
-
-
-def _header_safe(secret: SecretValue) -> bool:
-    return _HEADER_SAFE.fullmatch(secret.reveal()) is not None
 
 
 def _quoted(name: str) -> str:

@@ -1,16 +1,18 @@
 """From a checked configuration and the virtual keys to the one immutable value the data plane decides by."""
 
-import hashlib
+from collections.abc import Mapping
+
+import msgspec
 
 from securellm.bootstrap.config import Loaded
 from securellm.bootstrap.tree import Config, Model, Provider, Route, Tenant
-from securellm.core.canonical import canonical_bytes
 from securellm.core.money import Nanos
 from securellm.finops import Budget, Price, PriceBook, configured
 from securellm.gateway.snapshot import ServedModel, Snapshot, TenantFacts
-from securellm.identity import KeyTable, VirtualKey, declared_key
+from securellm.identity import NO_SERVICES, KeyTable, ServiceTable, VirtualKey, declared_key
 from securellm.limits import Rate
-from securellm.policy import bundle_of
+from securellm.limits.settings import TenantLimits
+from securellm.policy import NO_POLICIES, Policies, bundle_of
 from securellm.providers import KINDS
 from securellm.routing import Candidate
 from securellm.transport import Timeouts
@@ -32,8 +34,21 @@ def declared_keys(loaded: Loaded, *, pepper: bytes) -> tuple[VirtualKey, ...]:
     )
 
 
-def compile_snapshot(config: Config, keys: KeyTable, book: PriceBook, *, now_us: int) -> Snapshot:
-    """Everything a request is decided by, from the file's declarations and the keys as of now."""
+def compile_snapshot(
+    config: Config,
+    keys: KeyTable,
+    book: PriceBook,
+    *,
+    now_us: int,
+    key_limits: Mapping[str, TenantLimits] = {},
+    policies: Policies = NO_POLICIES,
+    services: ServiceTable = NO_SERVICES,
+    store_version: int = 0,
+) -> Snapshot:
+    """Everything a request is decided by, from what is declared and the keys as of now.
+
+    `store_version` is the control store's, which rises with every change of a key or of a stored declaration.
+    """
     providers = {provider.id: provider for provider in config.providers}
     overlay = _overlay(config, providers, book, now_us=now_us)
     priced = book.with_overlay(overlay)
@@ -42,17 +57,29 @@ def compile_snapshot(config: Config, keys: KeyTable, book: PriceBook, *, now_us:
     policy_version = bundle_of(
         known_models=models.keys(), tenant_models={name: facts.models for name, facts in tenants.items()}
     )
-    key_digest = hashlib.sha256(
-        canonical_bytes([[key.id, key.revoked_us, key.expires_us] for key in keys.by_digest.values()])
-    ).hexdigest()
     return Snapshot(
-        version=f"{policy_version}/{priced.version}/{key_digest[:12]}",
+        version=versioned("/".join(filter(None, (policy_version, policies.version, priced.version))), store_version),
         keys=keys,
         tenants=tenants,
         models=models,
         default_model=config.default_model,
         provider_rates={provider.id: provider_rate(provider) for provider in config.providers},
         policy_version=policy_version,
+        key_rates={key_id: limits.rates() for key_id, limits in key_limits.items()},
+        policies=policies,
+        services=services,
+    )
+
+
+def versioned(version: str, store_version: int) -> str:
+    """A snapshot's version once the control store is at `store_version`, with all else as it was."""
+    return f"{version.partition('@')[0]}@{store_version}"
+
+
+def with_keys(snapshot: Snapshot, changes: Mapping[str, VirtualKey | None], *, store_version: int) -> Snapshot:
+    """The snapshot as a full compile would make it after a change of these keys alone. Raises `KeyConflict`."""
+    return msgspec.structs.replace(
+        snapshot, keys=snapshot.keys.changed(changes), version=versioned(snapshot.version, store_version)
     )
 
 
@@ -116,6 +143,7 @@ def _tenant(config: Config, tenant: Tenant) -> TenantFacts:
         budget=_budget(tenant),
         rates=tenant.limits.rates(),
         guard=tenant.guard,
+        fence=tenant.stale_policy_fence,
     )
 
 

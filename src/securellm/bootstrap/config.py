@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from securellm.secrets import SecretResolver, process_environment
 from securellm.settings import ConfigError, FilePath, Problem, effective
 from securellm.settings.fields import FieldError
 from securellm.settings.loader import parse, read
+from securellm.storage import DataDir, is_postgres
 
 __all__ = ["Config", "KindFacts", "Loaded", "config_digest", "data_dir_of", "load_config", "open_config"]
 
@@ -26,6 +28,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration that may start, and what its operator should know before it does."""
 
     config: Config
+    document: Mapping[str, Any]
+    """The file as it is written, as plain values."""
     warnings: tuple[Problem, ...]
     path: Path
     """The file, absolute. Relative paths inside it start at its folder."""
@@ -54,7 +58,7 @@ def load_config(
     path = path.absolute()
     text = _text(path)
     reading = read(text, Config, source=str(path))
-    resolver = SecretResolver(path.parent, environ)
+    resolver = SecretResolver(path.parent, environ, settings=reading.value.secrets)
     review = Review(
         reading.value,
         reading.complaints,
@@ -69,9 +73,10 @@ def load_config(
         raise ConfigError(str(path), problems)
     return Loaded(
         config=reading.value,
+        document=reading.document,
         warnings=warnings,
         path=path,
-        data_dir=data_folder(reading.value.storage.url, path.parent),
+        data_dir=data_folder(reading.value.storage.url, path.parent, beside=reading.value.storage.data_dir),
         resolver=resolver,
     )
 
@@ -86,11 +91,23 @@ def data_dir_of(path: Path) -> Path:
 
     For those who look at stored data where the gateway's secrets are not at hand.
     """
+    return _storage_of(path)[1]
+
+
+def control_of(path: Path) -> str | Path:
+    """Where the file at `path` has the control plane: a server's address or a file's path. As `data_dir_of`."""
+    url, folder = _storage_of(path)
+    return url if is_postgres(url) else DataDir(folder).control
+
+
+def _storage_of(path: Path) -> tuple[str, Path]:
     path = path.absolute()
     storage = parse(_text(path), source=str(path)).get("storage", {})
-    url = storage.get("url", Storage().url) if isinstance(storage, dict) else None
+    storage = storage if isinstance(storage, dict) else {"url": None}
+    url, beside = storage.get("url", Storage().url), storage.get("data_dir")
+    url = url if isinstance(url, str) else ""
     try:
-        return data_folder(url if isinstance(url, str) else "", path.parent)
+        return url, data_folder(url, path.parent, beside=beside if isinstance(beside, str) else None)
     except FieldError as error:
         problem = Problem(None, "storage.url", error.reason, error.remedy)
         raise ConfigError(str(path), (problem,)) from None

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from securellm.audit import AuditLog, KeyChange
-from securellm.bootstrap.wiring import CONTROL_SCHEMA, JOURNAL_SCHEMA, WRITER_ID, Keys
+from securellm.bootstrap.config import Loaded
+from securellm.bootstrap.places import open_control
+from securellm.bootstrap.wiring import JOURNAL_SCHEMA, WRITER_ID, Keys
 from securellm.core.clock import Clock
 from securellm.core.errors import UpstreamFailure
 from securellm.core.randomness import Randomness
 from securellm.core.surfaces import Surface
 from securellm.identity import IssuedKey, KeyPage, KeyRegistry, KeyStore, VirtualKey
 from securellm.secrets import SecretValue
-from securellm.storage import ControlStore, DataDir, GroupCommitWriter
+from securellm.storage import ControlStore, DataDir, GroupCommitWriter, StorageRefused
 from securellm.transport import OutboundRequest, Pool, Timeouts, TlsOptions, parse_base_url
 
 _RUNNING = "running.json"
@@ -58,10 +60,20 @@ class KeyDesk:
 
 
 @contextmanager
-def direct_desk(data: DataDir, keys: Keys, *, clock: Clock, randomness: Randomness) -> Iterator[KeyDesk]:
-    """Open the folder for the length of the block. Raises DataDirLocked while a gateway uses it."""
+def direct_desk(
+    data: DataDir, keys: Keys, *, loaded: Loaded | None, clock: Clock, randomness: Randomness
+) -> Iterator[KeyDesk]:
+    """Open the folder, and the control plane that `loaded` names, for the length of the block.
+
+    Without `loaded` the control plane must be in the folder. Raises DataDirLocked while a gateway uses it.
+    """
     with data.lock():
-        control = ControlStore.open(data.control, CONTROL_SCHEMA)
+        if loaded is None and data.audit.exists() and not data.control.exists():
+            raise StorageRefused(
+                f"the control plane of {data.root} is not in the folder",
+                remedy="Name the configuration: --config FILE.",
+            )
+        control = ControlStore.open(data.control, migrate=True) if loaded is None else open_control(loaded)
         try:
             store = KeyStore(control, pepper=keys.pepper, clock=clock, randomness=randomness)
             writer = GroupCommitWriter.open(data.audit, JOURNAL_SCHEMA)

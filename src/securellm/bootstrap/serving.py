@@ -53,7 +53,8 @@ async def serve(application: Application, admin: Any, *, ready: Callable[[str, s
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    following = loop.create_task(application.follow())
+    chores = (application.follow(), application.keep_credentials(), application.ship())
+    following = [loop.create_task(chore) for chore in chores]
     running = [loop.create_task(_run(item)) for item in servers]
     try:
         await _until_started(servers, running)
@@ -72,8 +73,9 @@ async def serve(application: Application, admin: Any, *, ready: Callable[[str, s
         for item in servers:
             item.should_exit = True
         results = await asyncio.gather(*running, return_exceptions=True)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
         withdraw(application.data)
         await application.drain()
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -7,10 +7,12 @@ import msgspec
 from securellm.cache.settings import CacheSettings, ModelCache
 from securellm.finops.settings import BudgetSettings, FinopsSettings, PriceSettings
 from securellm.guard.model import GuardMode
-from securellm.identity.settings import KeySettings, TenantSettings
+from securellm.identity.settings import IdentitySettings, KeySettings, TenantSettings
 from securellm.limits.settings import ProviderLimits, TenantLimits
+from securellm.policy.settings import PolicySettings
 from securellm.providers.settings import ProviderSettings, RouteTimeouts, Timeouts
 from securellm.routing.settings import Capabilities, MaxOutput, Retries, RouteSettings
+from securellm.secrets.settings import SecretsSettings
 from securellm.settings import Bytes, Field, FilePath, Listen, Seconds, SecretRef
 
 
@@ -55,8 +57,16 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     url: Annotated[
         str,
-        Field(help="`sqlite:///folder` beside this file, `sqlite:////folder` absolute: a folder of SQLite files"),
+        Field(
+            help="`sqlite:///folder` beside this file, `sqlite:////folder` absolute: a folder of SQLite files; or "
+            "`postgresql://role@host/database`: the control plane on a server"
+        ),
     ] = "sqlite:///var/securellm"
+    password: Annotated[SecretRef | None, Field(help="the role's password, where `url` names a server")] = None
+    data_dir: Annotated[
+        FilePath | None,
+        Field(help='folder of the journal and the keys, where `url` names a server (default: "var/securellm")'),
+    ] = None
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +135,13 @@ class Tenant(TenantSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     budget: Annotated[BudgetSettings | None, Field(help="what it may spend (default: no limit)")] = None
     limits: Annotated[TenantLimits, Field(help="how fast it may ask")] = msgspec.field(default_factory=TenantLimits)
     guard: Annotated[GuardMode, Field(help="how strict screening is")] = GuardMode.STANDARD
+    policy: Annotated[PolicySettings, Field(help="its own policy bundle, which must permit too")] = msgspec.field(
+        default_factory=PolicySettings
+    )
+    stale_policy_fence: Annotated[
+        Seconds | None,
+        Field(help="age of the last confirmed policy at which this tenant is refused (default: the server's)", ge=2),
+    ] = None
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,11 +163,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     server: Annotated[Server, Field(help="listeners and limits")] = msgspec.field(default_factory=Server)
     storage: Annotated[Storage, Field(help="where records and state are kept")] = msgspec.field(default_factory=Storage)
     security: Annotated[Security, Field(help="the gateway's own secrets")] = msgspec.field(default_factory=Security)
+    secrets: Annotated[SecretsSettings, Field(help="where secrets are kept")] = msgspec.field(
+        default_factory=SecretsSettings
+    )
     default: Annotated[Default, Field(help="default provider and model")] = msgspec.field(default_factory=Default)
     providers: Annotated[tuple[Provider, ...], Field(help="at least one `[[providers]]`", min_items=1)]
     models: Annotated[tuple[Model, ...], Field(help="at least one `[[models]]`: the allow-list", min_items=1)]
     tenants: Annotated[tuple[Tenant, ...], Field(help="tenants declared in the file")] = ()
     keys: Annotated[tuple[KeySettings, ...], Field(help="virtual keys declared in the file")] = ()
+    identity: Annotated[IdentitySettings, Field(help="people and services")] = msgspec.field(
+        default_factory=IdentitySettings
+    )
+    policy: Annotated[PolicySettings, Field(help="the policy bundle of all tenants")] = msgspec.field(
+        default_factory=PolicySettings
+    )
     cache: Annotated[CacheSettings, Field(help="the exact cache")] = msgspec.field(default_factory=CacheSettings)
     finops: Annotated[FinopsSettings, Field(help="reservations")] = msgspec.field(default_factory=FinopsSettings)
     log: Annotated[Log, Field(help="logs")] = msgspec.field(default_factory=Log)

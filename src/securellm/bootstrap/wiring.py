@@ -3,20 +3,28 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from securellm import __version__
 from securellm.audit import SCHEMA as AUDIT_SCHEMA
-from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Observer, Outcome, OutcomeStatus
-from securellm.bootstrap.compiling import compile_snapshot, declared_keys
+from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Observer, Outcome, OutcomeStatus, Record
+from securellm.bootstrap.bundles import FileBundles
+from securellm.bootstrap.carriers import Carriers, sender_for
+from securellm.bootstrap.compiling import declared_keys
 from securellm.bootstrap.config import Loaded, config_digest, open_config
+from securellm.bootstrap.effective import Effective
+from securellm.bootstrap.following import Follower
+from securellm.bootstrap.personal import PersonalControl
+from securellm.bootstrap.places import open_control
+from securellm.bootstrap.reaching import LateStore
+from securellm.bootstrap.shipping import open_shipping
+from securellm.bootstrap.standby import Standby
 from securellm.cache import SCHEMA as IDEMPOTENCY_SCHEMA
 from securellm.cache import Cache, Idempotency, IdempotencyReplay, idempotency_secret
 from securellm.core.clock import Clock, SystemClock
-from securellm.core.errors import Code, GatewayError
+from securellm.core.errors import Code, Fault, GatewayError
 from securellm.core.ids import Ids
 from securellm.core.money import Nanos
 from securellm.core.randomness import Randomness, SystemRandomness
@@ -26,24 +34,32 @@ from securellm.finops import SCHEMA as LEDGER_SCHEMA
 from securellm.finops import Finops, LedgerReplay, LedgerState, load, period_of, shipped
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.journal import Journal
+from securellm.gateway.running import Running
 from securellm.gateway.snapshot import Snapshot, Snapshots
 from securellm.guard import Guard
-from securellm.identity import SCHEMA as IDENTITY_SCHEMA
-from securellm.identity import Identities, KeyConflict, KeyRegistry, KeyStore, VirtualKey
+from securellm.identity import (
+    HttpOutbound,
+    Identities,
+    Issuers,
+    KeyConflict,
+    KeyRegistry,
+    KeyStore,
+    VirtualKey,
+)
+from securellm.identity.rules import fingerprint_of
+from securellm.identity.settings import IssuerSettings
 from securellm.ingress.app import Health, Ingress, IngressLimits
 from securellm.limits import Limits
 from securellm.policy import Policy
-from securellm.providers import KINDS, MockSender, Provider, Providers, Sender
+from securellm.preferences import PreferenceBook
 from securellm.routing import Router
-from securellm.secrets import KeyFolder, SecretValue
-from securellm.settings import ConfigError, FilePath
-from securellm.storage import Connection, ControlStore, DataDir, GroupCommitWriter
+from securellm.secrets import CredentialKeeper, KeyFolder, SecretValue
+from securellm.settings import ConfigError
+from securellm.storage import Connection, ControlStore, DataDir, GroupCommitWriter, is_postgres
 from securellm.telemetry.logs import configure_logs, logger
 from securellm.telemetry.metrics import Metrics
-from securellm.transport import Pool, Timeouts, TlsOptions, parse_base_url
 
 JOURNAL_SCHEMA = (*AUDIT_SCHEMA, *LEDGER_SCHEMA, *CUSTODY_SCHEMA, *IDEMPOTENCY_SCHEMA)
-CONTROL_SCHEMA = IDENTITY_SCHEMA
 WRITER_ID = "gateway"
 
 _POLL = 1.0
@@ -110,13 +126,11 @@ class Application:
         *,
         clock: Clock,
         randomness: Randomness,
-        senders: Callable[[Loaded], dict[str, Sender]] | None = None,
     ) -> None:
         self._stack = ExitStack()
-        self._senders = senders or build_senders
-        self._carriers: list[Sender] = []
         self.loaded = loaded
         self.clock = clock
+        self._randomness = randomness
         self.ids = Ids(clock, randomness)
         self.metrics = Metrics()
         self.data = DataDir(loaded.data_dir)
@@ -130,27 +144,46 @@ class Application:
     def _open(self, loaded: Loaded, clock: Clock, randomness: Randomness) -> None:
         config = loaded.config
         self.keys = open_keys(loaded, self.data, randomness)
-        control = ControlStore.open(self.data.control, CONTROL_SCHEMA)
-        self._stack.callback(control.close)
-        self._store = KeyStore(control, pepper=self.keys.pepper, clock=clock, randomness=randomness)
-        self.registry = KeyRegistry(self._store, declared=declared_keys(loaded, pepper=self.keys.pepper))
-        self._book = shipped()
-        self._control_version = self.registry.version()
-        snapshot = self._compile(loaded, self.registry)
+        self.credentials = CredentialKeeper(loaded.resolver, settings=config.secrets, clock=clock)
+        self._stack.callback(self.credentials.close)
+        self._carriers = Carriers(sender_for, hold=self.credentials.hold, clock=clock)
+        self.book = shipped()
+        self._keyring: KeyStore | None = None
+        self.bundles = FileBundles()
+        self.follower = Follower(
+            loaded,
+            declared=self._declared,
+            open_store=self._open_store,
+            bundles=self.bundles,
+            book=self.book,
+            clock=clock,
+            standby=self._standby(loaded, clock),
+        )
+        self._stack.callback(self.follower.close)
+        snapshot, confirmed = self.follower.begin()
         writer = GroupCommitWriter.open(self.data.audit, JOURNAL_SCHEMA)
         self._stack.callback(writer.close)
         log = AuditLog.open(writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=clock, randomness=randomness)
         self.vkey = log.vkey
         self._writer, self._log = writer, log
+        self.shipping = open_shipping(loaded, self.data.audit, clock=clock, randomness=randomness, metrics=self.metrics)
+        if self.shipping is not None:
+            self._stack.callback(self.shipping.close)
         boot = Boot(version=__version__, config_digest=config_digest(config), snapshot=snapshot.version)
         writer.perform(log.appending(boot))
         self.finops = Finops(clock=clock, reservation_wait=config.finops.reservation_wait)
         journal = Journal(writer, log, clock=clock, metrics=self.metrics, seconds=config.server.gate_timeout)
         self._take_over(journal, writer)
+        age = clock.monotonic() - confirmed
+        snapshots = Snapshots(snapshot, clock=clock, fence=config.server.stale_policy_fence, age=age)
+        running = Running(snapshots, clock)
+        self.follower.attach(snapshots, running, self._prepare)
+        self.issuers = Issuers(config.identity.issuers, outbound=self._outbound, clock=clock, randomness=randomness)
         self.gates = Gates(
-            snapshots=Snapshots(snapshot, clock=clock, fence=config.server.stale_policy_fence),
-            identities=Identities(self.keys.pepper, clock),
-            policy=Policy(),
+            snapshots=snapshots,
+            running=running,
+            identities=Identities(self.keys.pepper, clock, issuers=self.issuers),
+            policy=Policy(clock, metrics=self.metrics),
             limits=Limits(clock),
             guard=Guard(),
             cache=_cache(loaded, clock),
@@ -158,8 +191,11 @@ class Application:
             custody=Custody(self.data.audit),
             router=Router(clock, randomness),
             finops=self.finops,
-            providers=self._providers(loaded),
+            providers=self._carriers.providers(loaded, self.effective.config.providers),
             journal=journal,
+            preferences=PreferenceBook(
+                PersonalControl(lambda: self.control, record=self.record_now, clock=clock), clock=clock, ids=self.ids
+            ),
             clock=clock,
             metrics=self.metrics,
             gate_seconds=config.server.gate_timeout,
@@ -196,29 +232,85 @@ class Application:
             if not well
         )
 
+    @property
+    def effective(self) -> Effective:
+        """What is in force: the file and what is stored."""
+        return self.follower.effective
+
+    @property
+    def control(self) -> ControlStore:
+        """The control store. While it has not been reached since the start, all that is asked of it fails."""
+        return self.follower.store or LateStore(lambda: self.follower.store)
+
+    @property
+    def registry(self) -> KeyRegistry:
+        """Every virtual key. Raises Fault(STORAGE_UNAVAILABLE) as `control` does."""
+        if self._keyring is None:
+            raise Fault(Code.STORAGE_UNAVAILABLE, "the control database could not be reached yet")
+        return KeyRegistry(self._keyring, declared=self._declared(self.loaded))
+
     async def follow(self) -> None:
-        """Keep the snapshot confirmed and the gauges true until cancelled. A failed look is tried again."""
+        """Keep the snapshot confirmed, requests within their rights and the gauges true, until cancelled."""
+        looking = asyncio.get_running_loop().create_task(self._look())
+        try:
+            while True:
+                self.gates.running.watch()
+                try:
+                    await self.gates.journal.flush_unauthenticated()
+                    await self._carriers.sweep()
+                except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a background task
+                    _log.error("follow_failed", error=type(error).__name__)
+                self.gates.idempotency.sweep()
+                self._measure()
+                await asyncio.sleep(self._often)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    @property
+    def _often(self) -> float:
+        """Seconds between two looks: well within every fence."""
+        return min(_POLL, self.gates.snapshots.tightest / 4)
+
+    async def _look(self) -> None:
+        """Look at the control store again and again. A failed look is tried again, and told of once."""
+        told = ""
         while True:
+            problem = ""
             try:
                 await self.refresh()
-                await self.gates.journal.flush_unauthenticated()
             except GatewayError as error:
-                _log.error("follow_failed", code=error.code.value, reason=error.reason)
+                problem = f"{error.code.value}: {error.reason}"
+            except ConfigError as error:
+                problem = "; ".join(error.lines())
             except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a background task
-                _log.error("follow_failed", error=type(error).__name__)
-            self.gates.idempotency.sweep()
-            self._measure()
-            await asyncio.sleep(_POLL)
+                problem = type(error).__name__
+            if problem != told:
+                if problem:
+                    _log.error("control_store_not_followed", problem=problem)
+                else:
+                    _log.warning("control_store_followed_again")
+                told = problem
+            await self.follower.hinted(seconds=self._often)
 
     async def refresh(self) -> None:
-        """Look at the control database; swap the snapshot when it says something new, else confirm it."""
-        version = await asyncio.to_thread(self.registry.version)
-        if version == self._control_version:
-            self.gates.snapshots.confirm()
-            return
-        snapshot = await asyncio.to_thread(self._compile, self.loaded, self.registry)
-        self._control_version = version
-        self.gates.snapshots.replace(snapshot)
+        """Look at the control store now; what it says is in force when this returns. Raises as `Follower.refresh`."""
+        await self.follower.refresh()
+
+    async def keep_credentials(self) -> None:
+        """Read every provider credential again, each when it is due, until cancelled."""
+        while True:
+            try:
+                await self.credentials.refresh()
+            except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a background task
+                _log.error("credentials_not_refreshed", error=type(error).__name__)
+            self.metrics.credential_age.set(self.credentials.oldest)
+            await asyncio.sleep(_POLL)
+
+    async def ship(self) -> None:
+        """Ship the journal where a PostgreSQL is shared, until cancelled."""
+        if self.shipping is not None:
+            await self.shipping.run()
 
     async def reload(self) -> None:
         """SIGHUP: read the file again. A wrong file changes nothing.
@@ -231,30 +323,57 @@ class Application:
             for line in error.lines():
                 _log.error("reload_refused", problem=line)
             return
-        registry = KeyRegistry(self._store, declared=declared_keys(loaded, pepper=self.keys.pepper))
+
+        async def record(snapshot: Snapshot) -> None:
+            await self.gates.journal.record(
+                ConfigChange(actor="signal", config_digest=config_digest(loaded.config), snapshot=snapshot.version)
+            )
+
         try:
-            snapshot = self._compile(loaded, registry)
+            await self.follower.reload(loaded, record)
+        except ConfigError as error:
+            for line in error.lines():
+                _log.error("reload_refused", problem=line)
+            return
         except KeyConflict as error:
             _log.error("reload_refused", problem=error.reason)
             return
-        await self.gates.journal.record(
-            ConfigChange(actor="signal", config_digest=config_digest(loaded.config), snapshot=snapshot.version)
-        )
         configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
-        self.loaded, self.registry = loaded, registry
         self.finops.reservation_wait = loaded.config.finops.reservation_wait
         self.gates.idempotency.ttl = loaded.config.cache.idempotency_ttl
         self.gates.idempotency.max_bytes = loaded.config.cache.idempotency_max_bytes
-        # Requests that have begun keep the providers and the cache they began with.
-        self.gates = msgspec.structs.replace(
-            self.gates,
-            providers=self._providers(loaded),
-            cache=_cache(loaded, self.clock),
-            reservation_seconds=loaded.config.finops.reservation_wait,
-        )
-        self.gates.snapshots.replace(snapshot)
-        self.ingress.gates = self.gates
-        _log.info("reloaded", snapshot=snapshot.version)
+        await self.credentials.refresh()
+        _log.info("reloaded", snapshot=self.gates.snapshots.current.version)
+
+    def _prepare(self, effective: Effective) -> Callable[[], None]:
+        """What follows from another configuration, made ready in a thread; called on the loop, it is in force."""
+        loaded = effective.loaded
+        reloaded = loaded is not self.loaded
+        if reloaded:
+            self.credentials.follow(loaded.resolver, settings=loaded.config.secrets)
+        providers = self._carriers.providers(loaded, effective.config.providers, renew=reloaded)
+
+        def put_in_force() -> None:
+            self.loaded = loaded
+            if reloaded:
+                self.issuers.follow(loaded.config.identity.issuers)
+            # Requests that have begun keep the providers and the cache they began with.
+            self.gates = msgspec.structs.replace(
+                self.gates,
+                providers=providers,
+                cache=_cache(loaded, self.clock) if reloaded else self.gates.cache,
+                reservation_seconds=loaded.config.finops.reservation_wait,
+            )
+            self.ingress.gates = self.gates
+
+        return put_in_force
+
+    def record_now(self, *records: Record) -> None:
+        """Make records durable in one step. Blocking: for threads and commands. Raises Fault(AUDIT_UNAVAILABLE)."""
+        self._writer.perform(*(self._log.appending(record) for record in records))
+
+    def _outbound(self, settings: IssuerSettings) -> HttpOutbound:
+        return HttpOutbound(ca_file=None if settings.ca_file is None else self.loaded.locate(settings.ca_file))
 
     def note_key(self, action: Literal["create", "revoke"], key: VirtualKey, *, actor: str) -> None:
         """The KEY record of a change to virtual keys, durable. Blocking: for commands, before serving."""
@@ -264,41 +383,33 @@ class Application:
     async def drain(self) -> None:
         """After the listeners have closed: every story that has begun is recorded, every connection is closed."""
         await self.gates.journal.drain()
-        for sender in self._carriers:
-            if isinstance(sender, Pool):
-                await sender.aclose()
+        if self.shipping is not None:
+            await self.shipping.drain()
+        await self._carriers.aclose()
+        await self.issuers.aclose()
 
     def close(self) -> None:
         """Fold the write-ahead logs away and give the data directory up. Blocking."""
         self._stack.close()
 
-    def _compile(self, loaded: Loaded, registry: KeyRegistry) -> Snapshot:
-        return compile_snapshot(loaded.config, registry.table(), self._book, now_us=self.clock.now_us())
+    def _standby(self, loaded: Loaded, clock: Clock) -> Standby | None:
+        """Only a store that is not beside the journal can be out of reach while the journal is not."""
+        if not is_postgres(loaded.config.storage.url):
+            return None
+        pepper = fingerprint_of(self.keys.pepper)
+        return Standby(self.data.root, secret=self.keys.audit_seed, pepper=pepper, clock=clock)
 
-    def _providers(self, loaded: Loaded) -> Providers:
-        senders = self._senders(loaded)
-        self._carriers += senders.values()
-        providers = []
-        for row in loaded.config.providers:
-            kind = KINDS[row.kind]
-            base = row.base_url or kind.default_base_url or "http://127.0.0.1"
-            timeouts = row.timeouts
-            providers.append(
-                Provider(
-                    id=row.id,
-                    kind=kind,
-                    base=parse_base_url(base),
-                    credential=None if row.credential is None else loaded.resolver.resolve(row.credential),
-                    timeouts=Timeouts(
-                        connect=timeouts.connect,
-                        first_byte=timeouts.first_byte,
-                        idle=timeouts.idle,
-                        total=timeouts.total,
-                    ),
-                    sender=senders[row.id],
-                )
-            )
-        return Providers(providers, clock=self.clock)
+    def _open_store(self) -> ControlStore:
+        control = open_control(self.loaded)
+        try:
+            self._keyring = KeyStore(control, pepper=self.keys.pepper, clock=self.clock, randomness=self._randomness)
+        except BaseException:
+            control.close()
+            raise
+        return control
+
+    def _declared(self, loaded: Loaded) -> tuple[VirtualKey, ...]:
+        return declared_keys(loaded, pepper=self.keys.pepper)
 
     def _idempotency(self, loaded: Loaded, clock: Clock, writer: GroupCommitWriter) -> Idempotency:
         keys = Idempotency(
@@ -348,40 +459,21 @@ class Application:
         held: dict[tuple[str, str], int] = {}
         for hold in state.holds:
             held[hold.tenant, hold.currency] = held.get((hold.tenant, hold.currency), 0) + hold.amount
+        pledged: dict[tuple[str, str], int] = {}
+        for pledge in state.pledges:
+            if pledge.period == period:
+                key = pledge.tenant, pledge.currency
+                pledged[key] = pledged.get(key, 0) + pledge.amount
         for balance in state.balances:
             if balance.period != period:
                 continue
             for name, amount in (
                 ("settled", balance.settled),
                 ("presumed", balance.presumed),
+                ("pledged", pledged.get((balance.tenant, balance.currency), 0)),
                 ("held", held.get((balance.tenant, balance.currency), 0)),
             ):
                 metrics.budget.labels(balance.tenant, balance.currency, name).set(Nanos(amount))
-
-
-def build_senders(loaded: Loaded) -> dict[str, Sender]:
-    """What carries requests to each provider: a connection pool, or the mock inside the process."""
-    senders: dict[str, Sender] = {}
-    for row in loaded.config.providers:
-        kind = KINDS[row.kind]
-        if kind.demo_only:
-            senders[row.id] = MockSender()
-            continue
-        target = parse_base_url(row.base_url or kind.default_base_url or "")
-        tls = None
-        if target.scheme == "https":
-            tls = TlsOptions(
-                ca_file=_path(loaded, row.ca_file),
-                client_cert=_path(loaded, row.client_cert),
-                client_key=_path(loaded, row.client_key),
-            )
-        proxy = None if row.proxy is None else parse_base_url(row.proxy)
-        senders[row.id] = Pool(target, tls=tls, proxy=proxy)
-    return senders
-
-
-def _path(loaded: Loaded, name: FilePath | None) -> Path | None:
-    return None if name is None else loaded.locate(name)
 
 
 def _cache(loaded: Loaded, clock: Clock) -> Cache:

@@ -9,9 +9,8 @@ import click
 
 from securellm.audit import export, public_key, tail, verifier_key, verify
 from securellm.bootstrap.wiring import JOURNAL_SCHEMA, journal_observers
-from securellm.cli.exits import Exit
+from securellm.cli.exits import Exit, leave
 from securellm.cli.places import data_dir_or_exit, place_options
-from securellm.cli.running import refuse
 from securellm.core.randomness import SystemRandomness
 from securellm.secrets import KeyFolder, KeyRefused
 from securellm.storage import DataDir, StorageError
@@ -94,7 +93,7 @@ def vkey_command(config: Path | None, data_dir: Path | None) -> None:
     try:
         click.echo(verifier_key(DataDir(data_dir_or_exit(config, data_dir)).audit))
     except StorageError as error:
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
 
 
 def _print(lines: Callable[[], Iterable[bytes]]) -> None:
@@ -103,7 +102,7 @@ def _print(lines: Callable[[], Iterable[bytes]]) -> None:
             sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
     except StorageError as error:
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     except BrokenPipeError:
         # Whoever read us has read enough.
         sys.stderr.close()

@@ -7,7 +7,6 @@ import click
 
 from securellm.bootstrap.compiling import budgets_of
 from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
-from securellm.cli.running import refuse
 from securellm.core.money import format_amount
 from securellm.finops import budget_report, load
 from securellm.storage import DataDir, StorageError, open_readonly
@@ -23,23 +22,32 @@ def command() -> None:
 @click.option("--period", help="A UTC month such as 2026-11 (default: all).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; amounts in nanos.")
 def show(config: Path | None, data_dir: Path | None, period: str | None, as_json: bool) -> None:
-    """Settled, presumed and held amounts by tenant and month; with --config also what remains."""
+    """Settled, presumed and held amounts by tenant and month, and the batches that are not settled yet.
+
+    With --config also what remains.
+    """
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     budgets = {} if config is None else budgets_of(config_or_exit(config).config)
     try:
         with open_readonly(path) as connection:
             state = load(connection)
     except StorageError as error:
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     lines = budget_report(state, budgets, period=period)
+    pledges = [pledge for pledge in state.pledges if period is None or pledge.period == period]
     if as_json:
-        click.echo(
-            json.dumps({"budgets": [{name: getattr(line, name) for name in line.__struct_fields__} for line in lines]})
-        )
+        rows = [{name: getattr(line, name) for name in line.__struct_fields__} for line in lines]
+        click.echo(json.dumps({"budgets": rows, "batches": [pledge._asdict() for pledge in pledges]}))
         return
     for line in lines:
         amounts = ", ".join(
             f"{name} {format_amount(getattr(line, name), line.currency)}" for name in ("settled", "presumed", "held")
         )
+        if line.open_batches:
+            pledged = format_amount(line.pledged, line.currency)
+            amounts += f" (of presumed, {pledged} for unsettled batches: {line.open_batches})"
         rest = "" if line.remaining is None else f", remaining {format_amount(line.remaining, line.currency)}"
         click.echo(f"{line.tenant} {line.period}: {amounts}{rest}")
+    for pledge in pledges:
+        amount = format_amount(pledge.amount, pledge.currency)
+        click.echo(f"{pledge.tenant} {pledge.period}: {amount} presumed for {pledge.thing} at {pledge.provider}")

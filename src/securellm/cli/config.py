@@ -1,20 +1,29 @@
-"""`securellm config`: check a configuration file before anything depends on it."""
+"""`securellm config`: check a configuration file, say where each value comes from, and what another would change."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import msgspec
 
+from securellm.bootstrap.bundles import declared_policies
 from securellm.bootstrap.config import config_digest, open_config
-from securellm.cli.exits import Exit
+from securellm.bootstrap.effective import Effective, compose, stored_documents
+from securellm.bootstrap.explaining import diff, settings_of
+from securellm.bootstrap.places import control_location, open_control
+from securellm.cli.exits import Exit, leave
+from securellm.cli.places import config_or_exit, refuse
+from securellm.core.errors import GatewayError
+from securellm.finops import shipped
 from securellm.settings import ConfigError, Problem
 from securellm.settings.loader import located
+from securellm.storage import StorageError
 
 
 @click.group()
 def command() -> None:
-    """Check a configuration file."""
+    """Check a configuration file, explain it, compare it with another."""
 
 
 @command.command()
@@ -27,6 +36,7 @@ def check(file: Path, *, as_json: bool) -> None:
     """
     try:
         loaded = open_config(file)
+        declared_policies(loaded)
     except ConfigError as error:
         if as_json:
             _print_json(file, problems=error.problems)
@@ -58,3 +68,76 @@ def _print_json(
         "warnings": rows(warnings),
     }
     click.echo(json.dumps(answer, ensure_ascii=False))
+
+
+@command.command("explain")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("key", default="")
+@click.option("--set", "only_set", is_flag=True, help="Leave out what nobody has set.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain(file: Path, key: str, *, only_set: bool, as_json: bool) -> None:
+    """Print every value in force with FILE and where it comes from: the file, the admin API's store or a default.
+
+    KEY narrows it to one setting and those below it, such as `server` or `tenants[acme].budget`. Secrets are shown as
+    their references.
+    """
+    found = [
+        setting
+        for setting in settings_of(_in_force(file))
+        if _is_below(setting.key, key) and not (only_set and setting.source == "default")
+    ]
+    if not found:
+        click.echo(f"{file} has no setting {key}" if key else f"{file} sets nothing", err=True)
+        raise SystemExit(Exit.NOT_FOUND)
+    if as_json:
+        click.echo(json.dumps({"settings": msgspec.to_builtins(found)}, ensure_ascii=False))
+        return
+    for setting in found:
+        place = setting.source if setting.line is None else f"line {setting.line}"
+        click.echo(f"{setting.key} = {_written(setting.value)}  ({place})")
+
+
+@command.command("diff")
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def difference(before: Path, after: Path, *, as_json: bool) -> None:
+    """Print what is in force otherwise when AFTER takes the place of BEFORE, defaults and stored things included.
+
+    Exits 0 when nothing is, 9 otherwise.
+    """
+    found = diff(settings_of(_in_force(before)), settings_of(_in_force(after)))
+    if as_json:
+        click.echo(json.dumps({"differences": msgspec.to_builtins(found)}, ensure_ascii=False))
+    else:
+        for one in found:
+            when = "  (at the next start)" if one.at_start else ""
+            click.echo(f"{one.key}: {_written(one.before)} -> {_written(one.after)}{when}")
+    raise SystemExit(Exit.DIFFERENT if found else Exit.OK)
+
+
+def _in_force(file: Path) -> Effective:
+    """FILE with what the admin API has stored beside it, where there is such a store yet."""
+    loaded = config_or_exit(file)
+    location, _ = control_location(loaded)
+    try:
+        if isinstance(location, Path) and not location.exists():
+            return compose(loaded, {}, book=shipped())
+        store = open_control(loaded)
+        try:
+            stored = store.read(stored_documents)
+        finally:
+            store.close()
+        return compose(loaded, stored, book=shipped())
+    except ConfigError as error:
+        refuse(error)
+    except (StorageError, GatewayError) as error:
+        leave(error.reason, error.remedy)
+
+
+def _is_below(key: str, wanted: str) -> bool:
+    return not wanted or key == wanted or key.startswith((f"{wanted}.", f"{wanted}["))
+
+
+def _written(value: object) -> str:
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)

@@ -97,6 +97,10 @@ def _exposed(loaded: Loaded) -> Iterator[Finding]:
     refs = [security.pepper, security.admin_token, security.audit_key]
     refs += [provider.credential for provider in config.providers]
     refs += [key.secret for key in config.keys]
+    if config.secrets.vault is not None:
+        refs += [config.secrets.vault.token, config.secrets.vault.role_id, config.secrets.vault.secret_id]
+    if config.secrets.gcp is not None:
+        refs.append(config.secrets.gcp.service_account)
     names = [ref.value for ref in refs if ref is not None and ref.scheme == "file"]
     names += [provider.client_key for provider in config.providers if provider.client_key is not None]
     names += [] if config.server.tls is None else [config.server.tls.key]

@@ -1,6 +1,9 @@
-"""What each exit status says to the script that reads it."""
+"""What each exit status says to the script that reads it, and the way out when something cannot be had."""
 
 from enum import IntEnum
+from typing import NoReturn
+
+import click
 
 
 class Exit(IntEnum):
@@ -8,12 +11,29 @@ class Exit(IntEnum):
 
     OK = 0
     UNHEALTHY = 1
-    """`doctor` found something that must be corrected, or `provider test` got no answer."""
+    """`doctor` found something that must be corrected, `provider test` got no answer, or `db status` found a schema
+    that is not up to date."""
     PROBLEMS = 2
     """The configuration or the command line is wrong, and the problems are printed."""
     REFUSED = 3
     """The configuration is right, but what it needs cannot be had: a lock, a port, a key, a data folder."""
     NOT_FOUND = 4
     """What the command names does not exist."""
+    WAITING = 5
+    """The change is right, and waits for another person's approval."""
+    FORBIDDEN = 6
+    """Whoever the command speaks as may not do this, or was not recognised."""
+    CONFLICT = 7
+    """What exists contradicts the change, or has changed since it was read."""
     TAMPERED = 8
     """`audit verify` found stored data that is not what was written."""
+    DIFFERENT = 9
+    """`policy diff` found questions that the two bundles answer otherwise, or `config diff` another value."""
+    DENIED = 10
+    """`policy explain` was asked for something that the bundle does not allow."""
+
+
+def leave(reason: str, remedy: str) -> NoReturn:
+    """Say why, and what to do, and leave."""
+    click.echo(f"refused: {reason}\n  {remedy}", err=True)
+    raise SystemExit(Exit.REFUSED)

@@ -1,4 +1,4 @@
-"""`securellm key`: create, list and revoke virtual keys of a data folder."""
+"""`securellm key`: issue, list, rotate and revoke virtual keys."""
 
 import json
 from collections.abc import Callable
@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
+from securellm.bootstrap.config import Loaded
 from securellm.bootstrap.desk import AdminRefused, ask_running, direct_desk
+from securellm.bootstrap.operating import segment
 from securellm.bootstrap.wiring import Keys, open_keys, stored_keys
-from securellm.cli.exits import Exit
+from securellm.cli.exits import Exit, leave
+from securellm.cli.operator import asking, operator, operator_options
 from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
-from securellm.cli.running import refuse
+from securellm.cli.resource import Resource, add_commands
 from securellm.core.clock import SystemClock
 from securellm.core.errors import Code, Refusal
 from securellm.core.randomness import SystemRandomness
@@ -24,7 +27,36 @@ from securellm.storage import DataDir, DataDirLocked, StorageError
 
 @click.group("key")
 def command() -> None:
-    """Create, list and revoke virtual keys."""
+    """Issue, list, rotate and revoke virtual keys.
+
+    `create`, `list` and `revoke` work on a data folder too that no gateway serves from.
+    """
+
+
+add_commands(
+    command,
+    Resource(
+        noun="virtual key",
+        path="/admin/v1/keys",
+        columns=("id", "tenant", "prefix", "name"),
+        lists=False,
+        makes=False,
+        removes=False,
+    ),
+)
+
+
+@command.command("rotate")
+@operator_options
+@click.argument("key_id")
+@click.option("--overlap", metavar="SECONDS", type=click.IntRange(0), default=0, help="How long the old token works.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rotate(key_id: str, overlap: int, as_json: bool, **places: Any) -> None:
+    """Give a key another token, printed now and never again."""
+    asked = operator(places)
+    path = f"/admin/v1/keys/{segment(key_id)}/rotate"
+    answer = asking(lambda: asked.call("POST", path, body={"overlap_seconds": overlap})).body
+    click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
 
 
 @command.command("create")
@@ -65,7 +97,9 @@ def create(
         raise SystemExit(Exit.NOT_FOUND)
 
     def offline() -> dict[str, Any]:
-        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+        with direct_desk(
+            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
+        ) as desk:
             issued = desk.create(
                 tenant=tenant,
                 name=name,
@@ -87,7 +121,9 @@ def list_command(config: Path | None, data_dir: Path | None, as_json: bool) -> N
     data, keys = _open(config, data_dir)
 
     def offline() -> dict[str, Any]:
-        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+        with direct_desk(
+            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
+        ) as desk:
             return {"data": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
 
     def online() -> dict[str, Any]:
@@ -118,7 +154,9 @@ def revoke(config: Path | None, data_dir: Path | None, key_id: str, as_json: boo
     data, keys = _open(config, data_dir)
 
     def offline() -> dict[str, Any]:
-        with direct_desk(data, keys, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+        with direct_desk(
+            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
+        ) as desk:
             return shown(desk.revoke(key_id))
 
     answer = _do(offline, data, keys, "POST", f"/admin/v1/keys/{key_id}/revoke", None)
@@ -145,6 +183,10 @@ def _moment(us: int | None) -> str | None:
     return None if us is None else datetime.fromtimestamp(us / 1_000_000, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
+def _loaded(config: Path | None) -> Loaded | None:
+    return None if config is None else config_or_exit(config)
+
+
 def _open(config: Path | None, data_dir: Path | None) -> tuple[DataDir, Keys]:
     try:
         if config is not None and data_dir is None:
@@ -154,9 +196,9 @@ def _open(config: Path | None, data_dir: Path | None) -> tuple[DataDir, Keys]:
         data = DataDir(data_dir_or_exit(config, data_dir))
         return data, stored_keys(data, SystemRandomness())
     except KeyRefused as error:
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     except SecretUnavailable as error:
-        refuse(str(error), error.remedy)
+        leave(str(error), error.remedy)
 
 
 def _do(
@@ -180,11 +222,11 @@ def _try(offline: Callable[[], dict[str, Any]], online: Callable[[], dict[str, A
         if error.missing:
             click.echo(error.reason, err=True)
             raise SystemExit(Exit.NOT_FOUND) from None
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     except Refusal as error:
         if error.code is Code.NOT_FOUND:
             click.echo(error.reason, err=True)
             raise SystemExit(Exit.NOT_FOUND) from None
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     except (StorageError, PepperMismatch) as error:
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)

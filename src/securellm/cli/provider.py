@@ -1,4 +1,4 @@
-"""`securellm provider`: try a provider before users do."""
+"""`securellm provider`: see and change providers, and try one before users do."""
 
 import asyncio
 import json
@@ -7,16 +7,27 @@ from pathlib import Path
 import click
 
 from securellm.bootstrap.trial import Trial, try_provider
-from securellm.cli.exits import Exit
+from securellm.cli.exits import Exit, leave
 from securellm.cli.places import config_option, config_or_exit
-from securellm.cli.running import opening, refuse
+from securellm.cli.resource import Resource, add_commands
+from securellm.cli.running import opening
 from securellm.core.errors import Code, GatewayError
 from securellm.core.surfaces import Surface
 
 
 @click.group("provider")
 def command() -> None:
-    """Try a provider."""
+    """See, change and try providers, in the words of the configuration file."""
+
+
+add_commands(
+    command,
+    Resource(
+        noun="provider",
+        path="/admin/v1/providers",
+        columns=("id", "kind", "base_url", "credential", "managed_by"),
+    ),
+)
 
 
 @command.command("test")
@@ -47,7 +58,7 @@ def test(
         if error.code is Code.NOT_FOUND:
             click.echo(error.reason, err=True)
             raise SystemExit(Exit.NOT_FOUND) from None
-        refuse(error.reason, error.remedy)
+        leave(error.reason, error.remedy)
     finally:
         application.close()
     answered = trial.status == 200

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import NoReturn
 
 import click
 
-from securellm.bootstrap.admin import build_admin_app
+from securellm.bootstrap.admin import open_admin
 from securellm.bootstrap.config import Loaded
 from securellm.bootstrap.serving import serve
 from securellm.bootstrap.wiring import Application, open_application
-from securellm.cli.exits import Exit
+from securellm.cli.exits import Exit, leave
 from securellm.core.errors import GatewayError
 from securellm.secrets import KeyRefused, SecretUnavailable
+from securellm.settings import ConfigError
 from securellm.storage import StorageError
 from securellm.telemetry.logs import configure_logs
 
@@ -24,9 +24,9 @@ def run(loaded: Loaded, *, ready: Ready, opened: Callable[[Application], None] =
     application = opening(loaded)
     try:
         opened(application)
-        asyncio.run(serve(application, build_admin_app(application), ready=ready))
+        asyncio.run(serve(application, open_admin(application), ready=ready))
     except OSError as error:
-        refuse(str(error), "name another address, or stop what uses this one")
+        leave(str(error), "name another address, or stop what uses this one")
     finally:
         application.close()
 
@@ -36,11 +36,9 @@ def opening(loaded: Loaded) -> Application:
     configure_logs(level=loaded.config.log.level, form=loaded.config.log.format)
     try:
         return open_application(loaded)
+    except ConfigError as error:
+        for line in error.lines():
+            click.echo(line, err=True)
+        raise SystemExit(Exit.PROBLEMS) from None
     except (StorageError, KeyRefused, SecretUnavailable, GatewayError) as error:
-        refuse(error.reason, error.remedy)
-
-
-def refuse(reason: str, remedy: str) -> NoReturn:
-    """Say why, and what to do, and leave."""
-    click.echo(f"refused: {reason}\n  {remedy}", err=True)
-    raise SystemExit(Exit.REFUSED)
+        leave(error.reason, error.remedy)

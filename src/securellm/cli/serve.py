@@ -1,12 +1,25 @@
 """`securellm serve`: run the gateway until it is told to stop."""
 
+import sys
 from pathlib import Path
 
 import click
 
+from securellm.bootstrap.admin import offer_setup, setup_file
+from securellm.bootstrap.wiring import Application
 from securellm.cli.places import config_option, config_or_exit
 from securellm.cli.running import run
 from securellm.settings.loader import located
+from securellm.telemetry.logs import logger
+
+_log = logger("serve")
+
+_BOX = """\
+┌─ no person is known here yet ─────────────────────────────────────────────────────────
+│ set-up token  {secret}
+│               good once, for 24 hours; also in {path}
+│ use it        securellm setup     (or POST /admin/v1/setup)
+└───────────────────────────────────────────────────────────────────────────────────────"""
 
 
 @click.command("serve")
@@ -16,4 +29,16 @@ def command(config: Path) -> None:
     loaded = config_or_exit(config)
     for problem in loaded.warnings:
         click.echo(f"warning: {located(str(loaded.path), problem)}", err=True)
-    run(loaded, ready=lambda *_: None)
+    run(loaded, ready=lambda *_: None, opened=_offer_setup)
+
+
+def _offer_setup(application: Application) -> None:
+    """Show the set-up token of a new installation to a person; a log that is collected gets its place only."""
+    secret = offer_setup(application)
+    if secret is None:
+        return
+    path = setup_file(application)
+    if sys.stderr.isatty():
+        click.echo(_BOX.format(secret=secret, path=path), err=True)
+    else:
+        _log.warning("set_up_offered", path=str(path), hours=24)

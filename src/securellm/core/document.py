@@ -99,6 +99,17 @@ class Document:
             at = value_span[0]
         return at, _scan(self.text, at)[1]
 
+    def elements(self, path: Path) -> list[Span]:
+        """Where each element of the array at `path` stands. Raises KeyError when the document has no such place."""
+        return [span for _, _, span in _elements(self.text, self.span(path)[0])]
+
+    def part(self, span: Span, root: Value) -> "Document":
+        """The value `root`, which stands at `span`, as a document of its own; nothing is read again."""
+        document = Document.__new__(Document)
+        document.text = self.text[span[0] : span[1]]
+        document.root = root
+        return document
+
     def end_of_object(self, path: Path) -> int:
         """Where the closing brace of the object at `path` stands."""
         return self.span(path)[1] - 1
@@ -148,7 +159,7 @@ class Patch:
 
     def remove_elements(self, path: Path, indexes: Collection[int]) -> None:
         """Take elements out of the array at `path`, with their commas."""
-        spans = [span for _, _, span in _elements(self._document.text, self._document.span(path)[0])]
+        spans = self._document.elements(path)
         kept_before = False
         for index, (start, end) in enumerate(spans):
             if index not in indexes:

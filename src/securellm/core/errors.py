@@ -52,6 +52,9 @@ class Code(StrEnum):
     EXPIRED_KEY = "expired_key"
     REVOKED_KEY = "revoked_key"
     SURFACE_NOT_ALLOWED = "surface_not_allowed"
+    IP_NOT_ALLOWED = "ip_not_allowed"
+    CREDENTIAL_EXPIRED = "credential_expired"
+    CREDENTIAL_REVOKED = "credential_revoked"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     MANAGED_BY_FILE = "managed_by_file"
@@ -59,6 +62,7 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     POLICY_DENIED = "policy_denied"
     APPROVAL_REQUIRED = "approval_required"
+    UNPROCESSABLE = "unprocessable"
     CONFLICT = "conflict"
     PRECONDITION_FAILED = "precondition_failed"
     PRECONDITION_REQUIRED = "precondition_required"
@@ -94,6 +98,7 @@ class Code(StrEnum):
     TRUNCATED = "truncated"
     BAD_REPLY = "bad_reply"
     REPLY_TOO_LARGE = "reply_too_large"
+    NOT_KEPT = "not_kept"
     # Faults
     GATE_FAILED = "gate_failed"
     GATE_TIMEOUT = "gate_timeout"
@@ -102,6 +107,7 @@ class Code(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     CREDENTIAL_UNAVAILABLE = "credential_unavailable"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
     # Outcomes that are recorded, never answered
@@ -227,6 +233,21 @@ SPECS: dict[Code, Spec] = {
         "Use a surface this key is scoped to, or ask for a wider scope.",
         "Use uma superfície permitida a esta chave, ou peça um escopo maior.",
     ),
+    Code.IP_NOT_ALLOWED: _refusal(
+        403,
+        "Call from a network this credential is bound to, or ask for a wider scope.",
+        "Chame a partir de uma rede permitida a esta credencial, ou peça um escopo maior.",
+    ),
+    Code.CREDENTIAL_EXPIRED: _refusal(
+        401,
+        "Log in again, or have a new access token issued.",
+        "Entre novamente, ou solicite um novo token de acesso.",
+    ),
+    Code.CREDENTIAL_REVOKED: _refusal(
+        401,
+        "Ask an administrator: this access was ended.",
+        "Fale com um administrador: este acesso foi encerrado.",
+    ),
     Code.UNKNOWN_MODEL: _refusal(
         404,
         "Use a model that GET /v1/models lists.",
@@ -244,8 +265,8 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.ADMIN_REQUIRED: _refusal(
         401,
-        "Send the admin token as Authorization: Bearer.",
-        "Envie o token de administração em Authorization: Bearer.",
+        "Send an access token, a service's token or the admin token as Authorization: Bearer, or log in.",
+        "Envie um token de acesso, o token de um serviço ou o de administração em Authorization: Bearer, ou entre.",
     ),
     Code.FORBIDDEN: _refusal(
         403,
@@ -261,6 +282,11 @@ SPECS: dict[Code, Spec] = {
         403,
         "A second person must approve it first; ask again once they have.",
         "Uma segunda pessoa precisa aprovar antes; tente novamente depois da aprovação.",
+    ),
+    Code.UNPROCESSABLE: _refusal(
+        422,
+        "Correct or remove the member that is named.",
+        "Corrija ou remova o campo indicado.",
     ),
     Code.CONFLICT: _refusal(
         409,
@@ -423,6 +449,11 @@ SPECS: dict[Code, Spec] = {
         "Ask for less output; the provider's answer exceeds what the gateway screens.",
         "Peça menos saída; a resposta do provedor excede o que o gateway inspeciona.",
     ),
+    Code.NOT_KEPT: _upstream(
+        404,
+        "Make it again; the provider does not keep it any more.",
+        "Crie-o de novo; o provedor não o guarda mais.",
+    ),
     Code.GATE_FAILED: _fault(
         503,
         "Try again; the operator should read the log for this request id.",
@@ -457,6 +488,11 @@ SPECS: dict[Code, Spec] = {
         503,
         "The operator must make the provider credential's reference resolvable.",
         "O operador deve tornar resolvível a referência da credencial do provedor.",
+    ),
+    Code.ISSUER_UNAVAILABLE: _fault(
+        503,
+        "Try again; the operator should check that the OpenID issuer and its keys can be reached.",
+        "Tente novamente; o operador deve verificar o acesso ao emissor OpenID e às suas chaves.",
     ),
     Code.SHUTTING_DOWN: _fault(
         503,

@@ -23,6 +23,11 @@ class Surface(StrEnum):
     OLLAMA_CHAT = "ollama_chat"
     OLLAMA_GENERATE = "ollama_generate"
     OLLAMA_EMBED = "ollama_embed"
+    STORED_RESPONSES = "stored_responses"
+    CONVERSATIONS = "conversations"
+    FILES = "files"
+    BATCHES = "batches"
+    MESSAGE_BATCHES = "message_batches"
 
 
 class Manner(Enum):
@@ -32,11 +37,14 @@ class Manner(Enum):
     ANTHROPIC = auto()
     GOOGLE = auto()
     OLLAMA = auto()
+    PLAIN = auto()
+    """The gateway's own: what no SDK asks."""
 
 
 MANNERS: dict[Surface, Manner] = {
     Surface.MESSAGES: Manner.ANTHROPIC,
     Surface.MESSAGE_TOKENS: Manner.ANTHROPIC,
+    Surface.MESSAGE_BATCHES: Manner.ANTHROPIC,
     Surface.GENERATE_CONTENT: Manner.GOOGLE,
     Surface.CONTENT_TOKENS: Manner.GOOGLE,
     Surface.EMBED_CONTENT: Manner.GOOGLE,
@@ -47,8 +55,25 @@ MANNERS: dict[Surface, Manner] = {
 }
 """Of each surface that is not worded as OpenAI words it."""
 
-FREE = frozenset({Surface.MESSAGE_TOKENS, Surface.CONTENT_TOKENS, Surface.MODERATIONS})
-"""Surfaces that no provider bills: they count or judge, and generate nothing."""
+FREE = frozenset(
+    {
+        Surface.MESSAGE_TOKENS,
+        Surface.CONTENT_TOKENS,
+        Surface.MODERATIONS,
+        Surface.STORED_RESPONSES,
+        Surface.CONVERSATIONS,
+        Surface.FILES,
+        Surface.BATCHES,
+        Surface.MESSAGE_BATCHES,
+    }
+)
+"""Surfaces that no provider bills: they count, judge or keep, and generate nothing. What a batch costs, it costs when
+its requests are answered."""
+
+KEPT = frozenset(
+    {Surface.STORED_RESPONSES, Surface.CONVERSATIONS, Surface.FILES, Surface.BATCHES, Surface.MESSAGE_BATCHES}
+)
+"""Surfaces of what providers keep: a request names things by their ids, and no model."""
 
 
 def manner_of(surface: Surface | None) -> Manner:

@@ -1,7 +1,7 @@
 """What providers keep for whom: an id that one tenant was given is nothing to another, and leads to its provider."""
 
 from securellm.custody.model import Deposit, Grant
-from securellm.custody.rules import MOST_AT_ONCE, keepable, keeper, places
+from securellm.custody.rules import MOST_AT_ONCE, keepable, keeper, not_found, places
 from securellm.custody.service import Custody
 from securellm.custody.store import SCHEMA, CustodyReplay, grants, keeping
 
@@ -16,5 +16,6 @@ __all__ = [
     "keepable",
     "keeper",
     "keeping",
+    "not_found",
     "places",
 ]

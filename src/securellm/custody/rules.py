@@ -23,12 +23,14 @@ def keepable(name: str) -> bool:
 def places(grants: Iterable[Grant], tenant: str) -> tuple[str, ...]:
     """The providers where an id is `tenant`'s, the newest first.
 
-    One that gave the same id to two tenants cannot tell them apart: there it is nobody's.
+    One that gave the same id to two tenants cannot tell them apart: there it is nobody's. Where a tenant had it
+    forgotten it is that tenant's no more.
     """
     owners: dict[str, set[str]] = {}
     for grant in grants:
         # Put at the end again, so that the order is that of the last time.
-        owners[grant.provider] = owners.pop(grant.provider, set()) | {grant.tenant}
+        others = owners.pop(grant.provider, set()) - {grant.tenant}
+        owners[grant.provider] = others if grant.gone else others | {grant.tenant}
     return tuple(provider for provider, tenants in reversed(owners.items()) if tenants == {tenant})
 
 
@@ -46,6 +48,21 @@ def keeper(kept_at: Sequence[Sequence[str]], *, pinned: str | None) -> str:
     if not common:
         raise Refusal(Code.NO_ROUTE, "what the request names is kept by different providers")
     return common[0]
+
+
+def page(names: Sequence[str], *, size: int, after: str | None, before: str | None) -> tuple[tuple[str, ...], bool]:
+    """Up to `size` of `names` next to `after`, or up to `before`, and whether there are more in that direction.
+
+    Raises Refusal(NOT_FOUND) for a place that is not among them.
+    """
+    for place in (after, before):
+        if place is not None and place not in names:
+            raise not_found()
+    if before is not None:
+        end = names.index(before)
+        return tuple(names[max(0, end - size) : end]), end > size
+    start = 0 if after is None else names.index(after) + 1
+    return tuple(names[start : start + size]), start + size < len(names)
 
 
 def not_found() -> Refusal:

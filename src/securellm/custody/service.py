@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from securellm.core.batches import Workload
 from securellm.core.errors import Code, Refusal
+from securellm.core.kept import Kept, KeptKind
 from securellm.custody import rules, store
 from securellm.custody.model import Deposit, Grant
 from securellm.storage import open_readonly
+
+_WORKLOADS = 1_000
+"""In memory."""
 
 
 class Custody:
@@ -23,6 +28,8 @@ class Custody:
         self._path = path
         self._most = most
         self._places: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
+        self._workloads: OrderedDict[tuple[str, str, str], Workload] = OrderedDict()
+        """By tenant, provider and id: of what was left last."""
         self._revisions = 0
 
     async def keeper(self, tenant: str, ids: Iterable[str], *, pinned: str | None = None) -> str:
@@ -43,6 +50,47 @@ class Custody:
             self._remember(tenant, name, places)
         return keeper
 
+    async def unknown(self, tenant: str, things: Iterable[Kept], *, provider: str) -> tuple[Kept, ...]:
+        """Those of `things`, seen in a thing of this tenant's, that `provider` has given to nobody so far."""
+        named = {
+            thing.id: thing
+            for thing in things
+            if rules.keepable(thing.id) and provider not in self._places.get((tenant, thing.id), ())
+        }
+        if not named:
+            return ()
+        grants = await asyncio.to_thread(self._read, list(named))
+        return tuple(
+            thing for name, thing in named.items() if all(grant.provider != provider for grant in grants[name])
+        )
+
+    async def workload(self, tenant: str, provider: str, name: str) -> Workload | None:
+        """What the batch asks for that a thing of the tenant's belongs to."""
+        known = self._workloads.get((tenant, provider, name))
+        return known or await asyncio.to_thread(self._workload, tenant, provider, name)
+
+    async def page(
+        self,
+        tenant: str,
+        kind: KeptKind,
+        *,
+        providers: Collection[str],
+        size: int,
+        after: str | None = None,
+        before: str | None = None,
+        oldest_first: bool = False,
+    ) -> tuple[tuple[str, ...], bool]:
+        """Up to `size` ids of what these providers keep for the tenant, newest first, and whether there are more.
+
+        They stand next to `after`, or up to `before`, in that order. Raises Refusal(NOT_FOUND) for a place that is
+        not the tenant's.
+        """
+        rows = await asyncio.to_thread(self._mine, tenant, kind)
+        names = list(dict.fromkeys(name for _, name, provider in reversed(rows) if provider in providers))
+        if oldest_first:
+            names.reverse()
+        return rules.page(names, size=size, after=after, before=before)
+
     async def _find(self, tenant: str, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         """Where each thing is kept for `tenant`."""
         while True:
@@ -57,6 +105,11 @@ class Custody:
 
     def note(self, deposit: Deposit) -> None:
         """The record that names this deposit is durable: from now on its things are found."""
+        if deposit.workload is not None:
+            for thing in deposit.things:
+                self._workloads[deposit.tenant, deposit.provider, thing.id] = deposit.workload
+                if len(self._workloads) > _WORKLOADS:
+                    self._workloads.popitem(last=False)
         for name, grants in deposit.grants.items():
             if len(grants) > 1:
                 # What was read before is not all of it.
@@ -77,3 +130,11 @@ class Custody:
     def _read(self, ids: list[str]) -> dict[str, tuple[Grant, ...]]:
         with open_readonly(self._path) as connection:
             return store.grants(connection, ids)
+
+    def _workload(self, tenant: str, provider: str, name: str) -> Workload | None:
+        with open_readonly(self._path) as connection:
+            return store.workload(connection, tenant, provider, name)
+
+    def _mine(self, tenant: str, kind: KeptKind) -> list[tuple[int, str, str]]:
+        with open_readonly(self._path) as connection:
+            return store.mine(connection, tenant, kind)

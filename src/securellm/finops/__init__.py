@@ -1,32 +1,46 @@
 """Money: what a request can cost, what it holds of its tenant's budget, what it did cost, and the ledger of it all."""
 
+from securellm.finops.budgets import BUDGETS
 from securellm.finops.model import (
     PICTURE,
     Balance,
     Budget,
     BudgetLine,
+    Correction,
     Estimate,
     Hold,
     LedgerState,
     LongContext,
+    Pledge,
     Price,
     Quote,
     Reservation,
     Settlement,
 )
 from securellm.finops.prices import PriceBook, configured, shipped
-from securellm.finops.rules import attempt_fields, budget_report, intent_fields, outcome_fields, period_of
-from securellm.finops.service import Finops
+from securellm.finops.rules import (
+    attempt_fields,
+    batch_cost,
+    budget_report,
+    correction_fields,
+    intent_fields,
+    outcome_fields,
+    period_of,
+    request_cost,
+)
+from securellm.finops.service import Finops, batch_route
 from securellm.finops.settings import BudgetSettings, FinopsSettings, PriceSettings
-from securellm.finops.store import SCHEMA, LedgerReplay, attempting, holding, load, settling
+from securellm.finops.store import SCHEMA, LedgerReplay, attempting, correcting, holding, load, settling
 
 __all__ = [
+    "BUDGETS",
     "PICTURE",
     "SCHEMA",
     "Balance",
     "Budget",
     "BudgetLine",
     "BudgetSettings",
+    "Correction",
     "Estimate",
     "Finops",
     "FinopsSettings",
@@ -34,6 +48,7 @@ __all__ = [
     "LedgerReplay",
     "LedgerState",
     "LongContext",
+    "Pledge",
     "Price",
     "PriceBook",
     "PriceSettings",
@@ -42,13 +57,18 @@ __all__ = [
     "Settlement",
     "attempt_fields",
     "attempting",
+    "batch_cost",
+    "batch_route",
     "budget_report",
     "configured",
+    "correcting",
+    "correction_fields",
     "holding",
     "intent_fields",
     "load",
     "outcome_fields",
     "period_of",
+    "request_cost",
     "settling",
     "shipped",
 ]

@@ -33,6 +33,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 BUCKETS = Rates.__struct_fields__
 """The names of the usage buckets, each of which a price is given for."""
 
+BATCH = "batch"
+"""The service tier of what is asked in a batch."""
+
 PICTURE = "picture drawn"
 """The name under which a reply's pictures are counted among the uses of the provider's tools."""
 
@@ -141,6 +144,21 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The part of `former` that stays presumed spent."""
 
 
+class Pledge(NamedTuple):
+    """Money that stays presumed spent for what a provider goes on doing after its request has ended: a batch."""
+
+    request_id: str
+    """The request that began it, and that held the money."""
+    tenant: str
+    period: str
+    currency: str
+    amount: int
+    """Nanos; 0 where nothing was held, so that it has no bound."""
+    provider: str
+    thing: str
+    """The provider's id of the batch."""
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How a reservation ends: what is spent, what is presumed spent; the rest of the hold returns."""
 
@@ -151,6 +169,17 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """False = the provider may have billed something that these figures do not contain."""
     overrun: Nanos = ZERO
     """What the provider billed above a true upper bound: charged, and the route is suspended under a hard budget."""
+    pledge: Pledge | None = None
+    """Set: all of `presumed` waits for the true cost of what the provider goes on with."""
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """The true cost of what a pledge stands for; what it did not cost returns. Only `Finops` makes one."""
+
+    pledge: Pledge
+    settled: Nanos
+    overrun: Nanos = ZERO
+    """What was billed above the upper bound that was pledged."""
 
 
 class Balance(NamedTuple):
@@ -175,10 +204,11 @@ class Hold(NamedTuple):
 
 
 class LedgerState(NamedTuple):
-    """What a start needs of the ledger: its totals and its open holds, never its history."""
+    """What a start needs of the ledger: its totals and what is open, never its history."""
 
     balances: tuple[Balance, ...] = ()
     holds: tuple[Hold, ...] = ()
+    pledges: tuple[Pledge, ...] = ()
 
 
 class BudgetLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,8 +219,11 @@ class BudgetLine(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     settled: int
     presumed: int
+    pledged: int
+    """The part of `presumed` that waits for the true cost of batches."""
     held: int
     open_requests: int
+    open_batches: int
     unknown: int
     """Requests whose true cost is not known; what was held for them stands in `presumed`."""
     limit: int | None

@@ -8,16 +8,19 @@ from types import MappingProxyType
 
 import msgspec
 
+from securellm.core.batches import Load
 from securellm.core.canonical import Canonical
 from securellm.core.errors import Code, Refusal
 from securellm.core.money import Nanos, cost_of
 from securellm.core.usage import Usage
 from securellm.finops.model import (
+    BATCH,
     BUCKETS,
     PICTURE,
     Balance,
     Budget,
     BudgetLine,
+    Correction,
     Estimate,
     LedgerState,
     Price,
@@ -27,7 +30,7 @@ from securellm.finops.model import (
     Settlement,
 )
 
-PLAIN_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex"})
+PLAIN_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", BATCH})
 """Service tiers that never cost more than the standard price."""
 
 _DATE_SUFFIX = re.compile(r"_[0-9]{8}$")
@@ -142,13 +145,55 @@ def worst_case(estimate: Estimate, price: Price) -> Nanos:
     return Nanos(_scaled(picos, permille) + price.per_request + pictures + tools)
 
 
+def batch_worst_case(load: Load, price: Price) -> Nanos:
+    """The most that a load can cost in a batch: at the price of batches where it is stated, else at the full price.
+
+    Raises:
+        Refusal: UNPRICED_FEATURE naming the field of its requests that has no price or no bound.
+    """
+    used = Estimate(
+        input_tokens=load.longest_input,
+        features=load.unpriced,
+        whole_context="whole_context" in load.traits,
+        audio_input="audio_input" in load.traits,
+        image_input="image_input" in load.traits,
+        audio_output="audio_output" in load.traits,
+        cache_writes="cache_writes" in load.traits,
+    )
+    unpriced = unpriced_fields(used, price)
+    if unpriced:
+        raise _unpriced(unpriced[0], "has no price or no bound in a batch, and the budget is hard")
+    if load.output_tokens is None:
+        raise _unpriced("max_tokens", "is missing in a request of the batch, so its cost has no bound")
+    reachable = _reachable(price, load.longest_input)
+    picos = load.input_tokens * max(_dearest_input(rates, used) for rates in reachable)
+    picos += load.output_tokens * max(_dearest_output(rates, used) for rates in reachable)
+    # Each request is rounded up by itself when it is paid for.
+    return Nanos(_scaled(picos, price.service_tiers.get(BATCH, 1_000)) + load.requests * (price.per_request + 1))
+
+
+def batch_cost(usage: Usage, price: Price, *, tool_uses: Mapping[str, int] = _NO_TOOLS) -> Nanos | None:
+    """What one request of a batch did cost; None where it used what has no price, or its counts cannot be true."""
+    return request_cost(usage, price, service_tier=BATCH, tool_uses=tool_uses)
+
+
+def request_cost(
+    usage: Usage, price: Price, *, service_tier: str | None, tool_uses: Mapping[str, int] = _NO_TOOLS
+) -> Nanos | None:
+    """What one request did cost; None where it used what has no price, or its counts cannot be true."""
+    if not plausible(usage, tool_uses) or unpriced(usage, price, service_tier=service_tier, tool_uses=tool_uses):
+        return None
+    return cost(usage, price, service_tier=service_tier, tool_uses=tool_uses)
+
+
 def cost(
     usage: Usage, price: Price, *, service_tier: str | None = None, tool_uses: Mapping[str, int] = _NO_TOOLS
 ) -> Nanos:
     """What a call did cost: the exact sum in picos, rounded up once. What has no price adds nothing: see `unpriced`."""
     rates = resolved(_rates_at(price, usage.prompt_tokens))
     picos = sum(getattr(usage, bucket) * (rates[bucket] or 0) for bucket in BUCKETS)
-    permille = _tier_permille(price, service_tier) or 1_000
+    stated = _tier_permille(price, service_tier)
+    permille = 1_000 if stated is None else stated
     tools = sum(uses * (_use_price(price, use) or 0) for use, uses in tool_uses.items())
     return Nanos(_scaled(picos, permille) + price.per_request + tools)
 
@@ -213,13 +258,21 @@ def attempt_fields(reservation: Reservation) -> dict[str, Canonical]:
 
 def outcome_fields(settlement: Settlement) -> dict[str, Canonical]:
     """The money of an OUTCOME record."""
-    return {
+    fields: dict[str, Canonical] = {
         "request_id": settlement.reservation.request_id,
         "settled": settlement.settled,
         "presumed": settlement.presumed,
         "cost_known": settlement.cost_known,
         "overrun": settlement.overrun,
     }
+    if settlement.pledge is not None:
+        fields |= {"provider": settlement.pledge.provider, "pledged": settlement.pledge.thing}
+    return fields
+
+
+def correction_fields(correction: Correction) -> dict[str, Canonical]:
+    """The money of the `corrects` member of an OUTCOME record."""
+    return {"request_id": correction.pledge.request_id, "settled": correction.settled}
 
 
 def budget_report(
@@ -230,17 +283,26 @@ def budget_report(
     holds: dict[tuple[str, str, str], list[int]] = {}
     for hold in state.holds:
         holds.setdefault((hold.tenant, hold.period, hold.currency), []).append(hold.amount)
-    keys = balances.keys() | holds.keys()
+    pledges: dict[tuple[str, str, str], list[int]] = {}
+    for pledge in state.pledges:
+        pledges.setdefault((pledge.tenant, pledge.period, pledge.currency), []).append(pledge.amount)
+    keys = balances.keys() | holds.keys() | pledges.keys()
     if period is not None:
         keys |= {(tenant, period, budget.currency) for tenant, budget in budgets.items()}
     return tuple(
-        _line(key, balances.get(key), holds.get(key, ()), budgets.get(key[0]))
+        _line(key, balances.get(key), holds.get(key, ()), pledges.get(key, ()), budgets.get(key[0]))
         for key in sorted(keys)
         if period is None or key[1] == period
     )
 
 
-def _line(key: tuple[str, str, str], balance: Balance | None, held: Sequence[int], budget: Budget | None) -> BudgetLine:
+def _line(
+    key: tuple[str, str, str],
+    balance: Balance | None,
+    held: Sequence[int],
+    pledged: Sequence[int],
+    budget: Budget | None,
+) -> BudgetLine:
     tenant, period, currency = key
     settled, presumed, unknown = (balance.settled, balance.presumed, balance.unknown) if balance else (0, 0, 0)
     applies = budget is not None and budget.currency == currency
@@ -251,8 +313,10 @@ def _line(key: tuple[str, str, str], balance: Balance | None, held: Sequence[int
         currency=currency,
         settled=settled,
         presumed=presumed,
+        pledged=sum(pledged),
         held=sum(held),
         open_requests=len(held),
+        open_batches=len(pledged),
         unknown=unknown,
         limit=limit,
         hard=budget is not None and applies and budget.hard,

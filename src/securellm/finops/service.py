@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from securellm.core.batches import Load
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault, Refusal
 from securellm.core.money import ZERO, Nanos, format_amount
@@ -18,9 +19,12 @@ from securellm.finops.model import (
     MAX_AMOUNT,
     Balance,
     Budget,
+    Correction,
     Estimate,
     Hold,
     LedgerState,
+    Pledge,
+    Price,
     Quote,
     Reservation,
     Settlement,
@@ -40,6 +44,10 @@ class Finops:
     Before another attempt: `next_attempt` -> J(ATTEMPT + `store.attempting`).
     A commit that failed after `reserve` or `next_attempt` is undone by `release`; one that failed after `settle`
     leaves the hold where it is, so that it counts as spent.
+
+    A batch costs long after its request: `reserve_batch` -> J(INTENT) -> call -> `pledge` -> J(OUTCOME) -> `apply`.
+    Whoever learns what it did cost: `claim` -> J(OUTCOME + `store.correcting`) -> `correct`; a claim whose commit
+    failed is undone by `give_back`. Only one can have the claim, and a crash before the commit leaves the pledge.
     """
 
     def __init__(self, *, clock: Clock, reservation_wait: float = 10.0) -> None:
@@ -48,6 +56,9 @@ class Finops:
         self.reservation_wait = reservation_wait
         self._accounts: dict[tuple[str, str, str], _Account] = {}
         self._holds: dict[str, _Live] = {}
+        self._pledges: dict[str, Pledge] = {}
+        self._pledged: dict[tuple[str, str, str], set[str]] = {}
+        """The pledges of a thing, by tenant, provider and its id; one that is being corrected is not among them."""
         self._queues: dict[tuple[str, str], OrderedDict[str, _Waiter]] = {}
         self._suspended: set[tuple[str, str]] = set()
 
@@ -61,6 +72,8 @@ class Finops:
             account.settled, account.presumed, account.unknown = balance.settled, balance.presumed, balance.unknown
         for hold in state.holds:
             self._take(self._account(hold.tenant, hold.period, hold.currency), hold.request_id, hold.amount)
+        for pledge in state.pledges:
+            self._open(pledge)
         return tuple(
             Reservation(
                 request_id=hold.request_id,
@@ -93,10 +106,69 @@ class Finops:
                 the route is suspended after an overrun; BUDGET_HELD after the wait; UNKNOWN_PRICE and
                 UNPRICED_FEATURE under a hard budget; INVALID_REQUEST for impossible counts.
         """
+        return await self._hold(self._draft(request_id, tenant, budget, estimate, quotes), wait=wait)
+
+    async def reserve_batch(
+        self,
+        *,
+        request_id: str,
+        tenant: str,
+        budget: Budget | None,
+        provider: str,
+        loads: Sequence[tuple[Load, Price | None]],
+        price_version: str = "",
+        wait: float | None = None,
+    ) -> Reservation:
+        """Hold what all requests of a batch can cost together, each load at its price.
+
+        Waits and raises as `reserve` does.
+        """
+        route = batch_route(provider)
+        limit = budget.limit if budget is not None and budget.hard else None
+        quotes = [Quote(route=f"{provider}/{load.upstream_model}", price=price) for load, price in loads]
+        currency = _currency(budget, quotes)
+        for quote in quotes:
+            if quote.price is not None and quote.price.currency != currency:
+                raise _wrong_currency(quote, currency)
+        amount: int | None = None
+        if limit is not None:
+            amount = self._batch_bound(tenant, route, loads)
+        elif budget is not None:
+            with contextlib.suppress(Refusal):
+                amount = self._batch_bound(tenant, route, loads)
+        draft = Reservation(
+            request_id=request_id,
+            tenant=tenant,
+            period=rules.period_of(self._clock.now_us()),
+            currency=currency,
+            amount=Nanos(amount or 0),
+            route=route,
+            price_version=price_version,
+            limit=limit,
+            watched=budget is not None,
+            bounded=amount is not None,
+            priced=all(price is not None for _, price in loads),
+        )
+        return await self._hold(draft, wait=wait)
+
+    def _batch_bound(self, tenant: str, route: str, loads: Sequence[tuple[Load, Price | None]]) -> int:
+        if (tenant, route) in self._suspended:
+            raise _suspended(route)
+        amount = 0
+        for load, price in loads:
+            if price is None:
+                raise Refusal(Code.UNKNOWN_PRICE, f"{load.model} has no known price and the budget is hard")
+            amount += rules.batch_worst_case(load, price)
+        if amount > MAX_AMOUNT:
+            raise Refusal(Code.BUDGET_EXHAUSTED, "the batch could cost more than any single request may")
+        return amount
+
+    async def _hold(self, draft: Reservation, *, wait: float | None) -> Reservation:
+        """Take what the draft asks for, once it fits."""
+        request_id, tenant = draft.request_id, draft.tenant
         if request_id in self._holds or any(request_id in queue for queue in self._queues.values()):
             raise Fault(Code.INTERNAL, f"request {request_id} holds money already")
-        draft = self._draft(request_id, tenant, budget, estimate, quotes)
-        if draft.limit is None:
+        if draft.limit is None or not draft.amount:
             self._take(self._account(tenant, draft.period, draft.currency), request_id, draft.amount)
             return draft
         queue_key = (tenant, draft.currency)
@@ -229,9 +301,71 @@ class Finops:
         account.settled += settlement.settled
         account.presumed += settlement.presumed
         account.unknown += not settlement.cost_known
+        if settlement.pledge is not None:
+            self._open(settlement.pledge)
         if settlement.overrun:
             self._suspended.add((reservation.tenant, reservation.route))
         self._pump((reservation.tenant, reservation.currency))
+
+    def pledge(self, reservation: Reservation, *, provider: str, thing: str) -> Settlement:
+        """The request ends and its provider goes on with `thing`: all that was held stays presumed, under its name.
+
+        Changes nothing before `apply`.
+        """
+        pledge = Pledge(
+            request_id=reservation.request_id,
+            tenant=reservation.tenant,
+            period=reservation.period,
+            currency=reservation.currency,
+            amount=reservation.amount,
+            provider=provider,
+            thing=thing,
+        )
+        return Settlement(
+            reservation=reservation, settled=ZERO, presumed=reservation.amount, cost_known=False, pledge=pledge
+        )
+
+    def pledged(self, tenant: str, provider: str, thing: str) -> Pledge | None:
+        """What stays presumed for `thing` and can be corrected now; None also where its id stands for two of them."""
+        names = self._pledged.get((tenant, provider, thing), set())
+        return self._pledges[next(iter(names))] if len(names) == 1 else None
+
+    def claim(self, pledge: Pledge, settled: Nanos) -> Correction | None:
+        """Take it upon oneself to correct `pledge`, which nobody else can then; None where somebody does or did.
+
+        Changes no money before `correct`. Nor is a cost believed that no single request may have.
+        """
+        if self.pledged(pledge.tenant, pledge.provider, pledge.thing) != pledge or not 0 <= settled <= MAX_AMOUNT:
+            return None
+        self._close(pledge)
+        overrun = max(0, settled - pledge.amount) if pledge.amount else 0
+        return Correction(pledge=pledge, settled=settled, overrun=Nanos(overrun))
+
+    def give_back(self, correction: Correction) -> None:
+        """Undo `claim`: its record never became durable."""
+        self._open(correction.pledge)
+
+    def correct(self, correction: Correction) -> None:
+        """Move the money, once the record that corrects is durable, and let waiting requests in."""
+        pledge = correction.pledge
+        account = self._account(pledge.tenant, pledge.period, pledge.currency)
+        del self._pledges[pledge.request_id]
+        account.presumed -= pledge.amount
+        account.settled += correction.settled
+        account.unknown -= 1
+        if correction.overrun:
+            self._suspended.add((pledge.tenant, batch_route(pledge.provider)))
+        self._pump((pledge.tenant, pledge.currency))
+
+    def _open(self, pledge: Pledge) -> None:
+        self._pledges[pledge.request_id] = pledge
+        self._pledged.setdefault((pledge.tenant, pledge.provider, pledge.thing), set()).add(pledge.request_id)
+
+    def _close(self, pledge: Pledge) -> None:
+        key = (pledge.tenant, pledge.provider, pledge.thing)
+        self._pledged[key].discard(pledge.request_id)
+        if not self._pledged[key]:
+            del self._pledged[key]
 
     @property
     def suspended(self) -> frozenset[tuple[str, str]]:
@@ -245,13 +379,14 @@ class Finops:
         return found
 
     def snapshot(self) -> LedgerState:
-        """Balances and open holds as they stand, for reports and metrics."""
+        """Balances, open holds and open pledges as they stand, for reports and metrics."""
         return LedgerState(
             tuple(
                 Balance(*key, account.settled, account.presumed, account.unknown)
                 for key, account in self._accounts.items()
             ),
             tuple(Hold(request_id, *live.account.key, live.amount) for request_id, live in self._holds.items()),
+            tuple(self._pledges.values()),
         )
 
     def _draft(
@@ -311,10 +446,7 @@ class Finops:
 
     def _fund_hard(self, tenant: str, estimate: Estimate, quote: Quote) -> "_Funding":
         if (tenant, quote.route) in self._suspended:
-            raise Refusal(
-                Code.BUDGET_EXHAUSTED,
-                f"{quote.route} was billed above its upper bound and is suspended until an operator acknowledges it",
-            )
+            raise _suspended(quote.route)
         if quote.price is None:
             raise Refusal(Code.UNKNOWN_PRICE, f"{quote.route} has no known price and the budget is hard")
         cap, injected = rules.choose_cap(estimate, quote.default_max_output)
@@ -436,6 +568,18 @@ class _Funding(NamedTuple):
     injected: bool
     bounded: bool
     priced: bool
+
+
+def batch_route(provider: str) -> str:
+    """What the batches of a provider are called where routes are named: they are suspended together."""
+    return f"{provider}/batches"
+
+
+def _suspended(route: str) -> Refusal:
+    return Refusal(
+        Code.BUDGET_EXHAUSTED,
+        f"{route} was billed above its upper bound and is suspended until an operator acknowledges it",
+    )
 
 
 def _currency(budget: Budget | None, quotes: Sequence[Quote]) -> str:

@@ -1,10 +1,11 @@
 """What it may cost: the keys of `budget`, `price` and `[finops]`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from securellm.settings import Amount, Field, Permille, PricePerMillion, Seconds
+from securellm.settings.fields import ID_PATTERN, ID_SHAPE
 
 
 class BudgetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,6 +13,13 @@ class BudgetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     month: Annotated[Amount, Field(help="spend of one calendar month (UTC)")]
     hard: Annotated[bool, Field(help="refuse what could exceed it; false only counts")] = True
+
+
+class StoredBudget(BudgetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A budget that is not declared in the file: whose it is, and what they may spend."""
+
+    scope: Annotated[Literal["tenant", "project", "key", "user"], Field(help="what kind of spender it bounds")]
+    target: Annotated[str, Field(help="id of the spender", pattern=ID_PATTERN, shape=ID_SHAPE)]
 
 
 class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

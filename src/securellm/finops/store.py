@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from securellm.finops.model import Balance, Hold, LedgerState, Reservation, Settlement
+from securellm.finops.model import Balance, Correction, Hold, LedgerState, Pledge, Reservation, Settlement
 from securellm.storage import Connection, Operation, RowDigests, StorageConflict
 
 _LEDGER = (
@@ -19,11 +19,16 @@ _HOLDS = (
     "CREATE TABLE holds (request_id TEXT PRIMARY KEY NOT NULL, tenant TEXT NOT NULL, period TEXT NOT NULL, "
     "currency TEXT NOT NULL, amount INTEGER NOT NULL) STRICT, WITHOUT ROWID"
 )
+_PLEDGES = (
+    "CREATE TABLE pledges (request_id TEXT PRIMARY KEY NOT NULL, tenant TEXT NOT NULL, period TEXT NOT NULL, "
+    "currency TEXT NOT NULL, amount INTEGER NOT NULL, provider TEXT NOT NULL, thing TEXT NOT NULL) "
+    "STRICT, WITHOUT ROWID"
+)
 _APPEND_ONLY = (
     "CREATE TRIGGER ledger_keeps BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
     "CREATE TRIGGER ledger_stays BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
 )
-SCHEMA: tuple[str, ...] = (_LEDGER, _BALANCES, _HOLDS, *_APPEND_ONLY)
+SCHEMA: tuple[str, ...] = (_LEDGER, _BALANCES, _HOLDS, _PLEDGES, *_APPEND_ONLY)
 """The tables of `audit.db` that belong to finops. A ledger row moves `amount` nanos from `credit` to `debit`, two of
 the accounts budget, held, presumed and spent: what one loses the other gains, so every request sums to zero."""
 
@@ -86,25 +91,54 @@ def settling(settlement: Settlement) -> Operation:
             presumed=settlement.presumed,
             unknown=int(not settlement.cost_known),
         )
+        if settlement.pledge is not None:
+            connection.execute("INSERT INTO pledges VALUES (?, ?, ?, ?, ?, ?, ?)", settlement.pledge)
+
+    return operation
+
+
+def correcting(correction: Correction) -> Operation:
+    """End a pledge. Goes into the transaction of the OUTCOME record that says what it did cost."""
+    pledge = correction.pledge
+    account = (pledge.tenant, pledge.period, pledge.currency)
+    movements = _of_correction(pledge.amount, settled=correction.settled)
+
+    def operation(connection: Connection) -> None:
+        changed = connection.execute(
+            "DELETE FROM pledges WHERE request_id = ? AND amount = ?", (pledge.request_id, pledge.amount)
+        )
+        if changed.rowcount != 1:
+            raise StorageConflict(
+                f"the ledger has no pledge of {pledge.amount} for {pledge.request_id}",
+                remedy="Restart the gateway, and run `securellm audit verify`.",
+            )
+        connection.executemany(_MOVEMENT, [_row(pledge.request_id, account, movement) for movement in movements])
+        connection.execute(_CREDIT, (*account, correction.settled, -pledge.amount, -1))
 
     return operation
 
 
 def load(connection: Connection) -> LedgerState:
-    """Read the totals and the open holds; the history stays unread."""
+    """Read the totals, the open holds and the open pledges; the history stays unread."""
     balances = connection.execute("SELECT tenant, period, currency, settled, presumed, unknown FROM balances")
     holds = connection.execute("SELECT request_id, tenant, period, currency, amount FROM holds ORDER BY request_id")
-    return LedgerState(tuple(map(Balance._make, balances)), tuple(map(Hold._make, holds)))
+    pledges = connection.execute(
+        "SELECT request_id, tenant, period, currency, amount, provider, thing FROM pledges ORDER BY request_id"
+    )
+    return LedgerState(
+        tuple(map(Balance._make, balances)), tuple(map(Hold._make, holds)), tuple(map(Pledge._make, pledges))
+    )
 
 
 class LedgerReplay:
-    """Recompute the three tables from the audit records: an observer for `securellm audit verify`.
+    """Recompute the four tables from the audit records: an observer for `securellm audit verify`.
 
     Memory stays small on a long log: of the ledger only one digest for each block of rows is kept.
     """
 
     def __init__(self) -> None:
         self._holds: dict[str, Hold] = {}
+        self._pledges: dict[str, Pledge] = {}
         self._balances: dict[tuple[str, str, str], list[int]] = {}
         self._ledger = RowDigests("ledger")
         self._problems: list[str] = []
@@ -138,6 +172,10 @@ class LedgerReplay:
         for request_id in sorted(holds.keys() | self._holds.keys()):
             if holds.get(request_id) != self._holds.get(request_id):
                 yield f"hold {request_id}: stored and recorded differ"
+        pledges = {pledge.request_id: pledge for pledge in state.pledges}
+        for request_id in sorted(pledges.keys() | self._pledges.keys()):
+            if pledges.get(request_id) != self._pledges.get(request_id):
+                yield f"pledge {request_id}: stored and recorded differ"
 
     def _intent(self, entry: Mapping[str, object]) -> None:
         hold = Hold(
@@ -166,9 +204,29 @@ class LedgerReplay:
         settled, presumed = _nanos(entry, "settled"), _nanos(entry, "presumed")
         if presumed > max(0, hold.amount - settled):
             raise _EntryError(f"an OUTCOME for {hold.request_id} presumes more than its hold")
+        pledged, corrects = entry.get("pledged"), entry.get("corrects")
+        if pledged is not None and (settled, presumed, entry.get("cost_known")) != (0, hold.amount, False):
+            raise _EntryError(f"an OUTCOME for {hold.request_id} pledges another sum than it held")
         del self._holds[hold.request_id]
         self._move(hold, _of_outcome(hold.amount, settled=settled, presumed=presumed))
         self._credit(hold, settled=settled, presumed=presumed, unknown=int(entry.get("cost_known") is False))
+        if pledged is not None:
+            pledge = Pledge(*hold, provider=_text(entry, "provider"), thing=_text(entry, "pledged"))
+            self._pledges[hold.request_id] = pledge
+        if corrects is not None:
+            self._correction(hold, corrects)
+
+    def _correction(self, hold: Hold, corrects: object) -> None:
+        """What an OUTCOME says that an earlier batch of its tenant did cost."""
+        if not isinstance(corrects, Mapping):
+            raise _EntryError("corrects is not an object")
+        pledge = self._pledges.pop(_text(corrects, "request_id"), None)
+        if pledge is None or pledge.tenant != hold.tenant:
+            raise _EntryError(f"an OUTCOME for {hold.request_id} corrects what its tenant has not pledged")
+        settled = _nanos(corrects, "settled")
+        made = Hold._make(pledge[:5])
+        self._move(made, _of_correction(pledge.amount, settled=settled))
+        self._credit(made, settled=settled, presumed=-pledge.amount, unknown=-1)
 
     def _open(self, entry: Mapping[str, object]) -> Hold:
         request_id = _text(entry, "request_id")
@@ -210,6 +268,15 @@ def _of_outcome(hold: int, *, settled: int, presumed: int) -> tuple[_Movement, .
         ("overrun", "spent", "budget", settled - covered),
         ("presumed", "presumed", "held", presumed),
         ("released", "budget", "held", hold - covered - presumed),
+    )
+
+
+def _of_correction(pledged: int, *, settled: int) -> tuple[_Movement, ...]:
+    covered = min(settled, pledged)
+    return _moving(
+        ("corrected", "spent", "presumed", covered),
+        ("overrun", "spent", "budget", settled - covered),
+        ("returned", "budget", "presumed", pledged - covered),
     )
 
 

@@ -1,20 +1,28 @@
 """The second half of the story: attempts, the reply on its way through the guard, settlement, last bytes."""
 
 import asyncio
-from collections.abc import Sequence
 
 from securellm.cache import Cached
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
-from securellm.core.messages import Leaf
 from securellm.core.surfaces import FREE
 from securellm.core.usage import Usage
 from securellm.finops import Price, Quote
 from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
+from securellm.gateway.background import note_background
+from securellm.gateway.batch_answers import (
+    addresses,
+    claim_correction,
+    holds_answers,
+    note_progress,
+    read_answers,
+    screen_reply,
+)
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
 from securellm.gateway.closing import abandon, cause_of, close, settle
 from securellm.gateway.deadlines import refuse_late, time_left, too_late
+from securellm.gateway.errands import dialect_of, note_kept, told_name
 from securellm.gateway.headings import common_headers, cost_header, header_text, lane_headers, rate_headers_of
 from securellm.gateway.journal import Undecided
 from securellm.gateway.lossless import blank, mended, redact
@@ -23,8 +31,7 @@ from securellm.gateway.relay import MAX_REPLY_DEPTH, StreamRelay
 from securellm.gateway.snapshot import ServedModel, Snapshot
 from securellm.gateway.stages import Funded
 from securellm.gateway.translating import direction_of, occasion_of
-from securellm.guard import Screening
-from securellm.providers import DIALECTS, StreamTranslation, translate_answer
+from securellm.providers import StreamTranslation, translate_answer
 from securellm.routing import PlannedAttempt
 
 _READ_OUT = 0.1
@@ -53,19 +60,21 @@ async def answer(
     identified = funded.routed.screened.admitted.permitted.identified
     common = (*common_headers(case, funded), *rate_headers_of(identified, snapshot, gates))
     try:
-        if request.stream:
-            await reply.expect_stream(common)
-        funded, upstream = await _first_answer(funded, model, snapshot, gates, case)
-        try:
+        with gates.running.holding(case):
             if request.stream:
-                await _stream(funded, upstream, common, model, reply, gates, case)
-            else:
-                await _whole(funded, upstream, common, model, reply, gates, case)
-        except UpstreamFailure as failure:
-            gates.metrics.llm_errors.labels(upstream.target.provider, failure.code.value).inc()
-            raise
-        finally:
-            await upstream.reply.aclose()
+                await reply.expect_stream(common)
+            funded, upstream = await _first_answer(funded, model, snapshot, gates, case)
+            try:
+                if request.stream:
+                    await _stream(funded, upstream, common, model, reply, gates, case)
+                else:
+                    await _whole(funded, upstream, common, model, snapshot, reply, gates, case)
+            except UpstreamFailure as failure:
+                upstream.echoes.scrub(failure)
+                gates.metrics.llm_errors.labels(upstream.target.provider, failure.code.value).inc()
+                raise
+            finally:
+                await upstream.reply.aclose()
     except GatewayError as error:
         error.decision_id = error.decision_id or case.decision_id
         if not case.closed:
@@ -74,7 +83,7 @@ async def answer(
     except BaseException as error:
         # The client has left, or the process is ending: nobody waits, but what happened is settled and recorded.
         if not case.closed:
-            abandon(gates, case, cause_of(error, funded.received))
+            abandon(gates, case, cause_of(error, case))
         raise
 
 
@@ -150,12 +159,19 @@ async def _fund_next(
 
 
 async def _whole(
-    funded: Funded, upstream: Upstream, common: Headers, model: ServedModel, reply: Reply, gates: Gates, case: Case
+    funded: Funded,
+    upstream: Upstream,
+    common: Headers,
+    model: ServedModel,
+    snapshot: Snapshot,
+    reply: Reply,
+    gates: Gates,
+    case: Case,
 ) -> None:
     """Read, screen, settle and send an answer that is not streamed."""
     target = upstream.target
     direction = direction_of(funded, target)
-    dialect = DIALECTS[target.surface]
+    dialect = dialect_of(funded.request, target)
     try:
         async with asyncio.timeout(time_left(funded.received, gates.clock)):
             body = await upstream.reply.read(MAX_REPLY)
@@ -164,7 +180,7 @@ async def _whole(
     case.note_first_byte()
     upstream.echoes.refuse_in(body)
     content_type = upstream.content_type
-    if dialect.read_media is not None and content_type != _JSON:
+    if dialect.read_media is not None and (dialect.raw or content_type != _JSON):
         document = None
         facts = dialect.read_media(funded.request.document, body, content_type)
         content_type = upstream.described_type
@@ -180,27 +196,38 @@ async def _whole(
     if facts.failure is not None:
         raise facts.failure
     case.whole = True
+    if document is not None:
+        await note_progress(funded.request, document.members(), target, snapshot, gates, case)
+        await note_background(funded.request, document, facts, target, model, snapshot, gates, case)
     if direction is None:
-        case.keep(facts.kept)
-    screening = await _screen_reply(facts.leaves, gates, case)
-    if document is None:
+        await note_kept(facts, funded.request, target, gates, case)
+    screening = await screen_reply(facts.leaves, gates, case)
+    if holds_answers(funded.request):
+        answer = await read_answers(body, funded.request, target, snapshot, gates, case)
+    elif document is None:
         answer = mended(body, facts.leaves, screening.replacements, facts.runs)
     else:
         patch = Patch(document)
         redact(patch, facts.leaves, screening.replacements, facts.mirrors, facts.runs)
         if screening.replacements:
             blank(patch, facts.mirrors)
-        if direction is None and facts.model_path is not None and facts.model == target.upstream_model != model.name:
-            patch.set(facts.model_path, model.name)
+        if direction is None and facts.model_path is not None:
+            told = told_name(model, target, facts.model)
+            if told is not None:
+                patch.set(facts.model_path, told)
+        for place, address in addresses(funded.request, document.members()):
+            patch.set(place, address)
         answer = patch.apply() if patch else body
         if direction is not None:
             said = Document(answer, max_depth=MAX_REPLY_DEPTH) if patch else document
             answer = translate_answer(direction, said.members(), occasion_of(funded, target, model.name, gates.clock))
+    claim_correction(snapshot, gates, case)
     settled = await settle(funded, gates, case)
+    served = facts.model or target.upstream_model
     headers = (
         (b"content-type", content_type.encode("ascii")),
         (b"x-securellm-provider", target.provider.encode("ascii")),
-        (b"x-securellm-model", header_text(facts.model or target.upstream_model)),
+        *(((b"x-securellm-model", header_text(served)),) if served else ()),
         *lane_headers(funded, target),
         (b"x-securellm-cache", case.cache.encode("ascii")),
         *cost_header(settled),
@@ -227,19 +254,21 @@ async def _stream(
 ) -> None:
     """Relay events as they are cleared; hold everything from the finish on until the outcome is durable."""
     target = upstream.target
-    dialect = DIALECTS[target.surface]
+    dialect = dialect_of(funded.request, target)
     if dialect.open_stream is None or dialect.framing is None:
         raise Fault(Code.INTERNAL, "this surface does not stream")
     direction = direction_of(funded, target)
     reader = dialect.open_stream(
         injected_usage=INCLUDE_USAGE in upstream.changes, choices=funded.request.estimate.choices
     )
-    screen = case.stream_screen = gates.guard.open_stream(case.guard_mode, decision_id=case.decision_id)
+    screen = case.stream_screen = gates.guard.open_stream(
+        case.guard_mode, decision_id=case.decision_id, redact=case.redact
+    )
     relay = StreamRelay(
         reader=reader,
         framing=dialect.framing,
         screen=screen,
-        screen_whole=lambda leaves: _screen_reply(leaves, gates, case),
+        screen_whole=lambda leaves: screen_reply(leaves, gates, case),
         echoes=upstream.echoes,
         upstream_model=target.upstream_model,
         model=model.name,
@@ -291,27 +320,10 @@ async def _read_out(upstream: Upstream) -> None:
         pass  # Only the connection is lost; the answer was whole.
 
 
-async def _screen_reply(leaves: Sequence[Leaf], gates: Gates, case: Case) -> Screening:
-    try:
-        screening = await gates.ask(
-            "guard",
-            gates.guard.screen_reply(case.guard_mode, leaves, decision_id=case.decision_id),
-            code=Code.GUARD_UNAVAILABLE,
-        )
-    except Refusal:
-        gates.metrics.verdicts.labels("reply", "block").inc()
-        raise
-    if type(screening) is not Screening:
-        raise Fault(Code.GUARD_UNAVAILABLE, "the guard returned no screening of the reply")
-    gates.metrics.verdicts.labels("reply", screening.verdict.value).inc()
-    case.reply_screened(screening)
-    return screening
-
-
 def quote(target: PlannedAttempt, model: ServedModel) -> Quote:
     known = model.prices.get((target.provider, target.upstream_model))
     return Quote(
-        route=f"{target.provider}/{target.upstream_model}",
+        route=target.place,
         price=_NOTHING if target.surface in FREE else known,
         price_version=model.price_version,
         default_max_output=model.default_max_output,

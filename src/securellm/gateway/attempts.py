@@ -1,17 +1,22 @@
 """One attempt at one provider. Nothing but a `Funded` request gets here, and nothing else reaches a provider."""
 
+import asyncio
+
 import msgspec
 
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, UpstreamFailure
 from securellm.core.messages import Path
+from securellm.gateway.batching import carry, own
 from securellm.gateway.case import Case
 from securellm.gateway.echoes import Echoes
+from securellm.gateway.errands import dialect_of
 from securellm.gateway.headings import header_text
 from securellm.gateway.lossless import FOREIGN_REASONING, REDACTION, redact, without_strays
 from securellm.gateway.stages import Funded
-from securellm.providers import DIALECTS, Provider, Providers, UpstreamReply
+from securellm.providers import Provider, Providers, UpstreamReply
 from securellm.routing import PlannedAttempt
+from securellm.secrets import SecretValue
 from securellm.transport import Timeouts
 
 INCLUDE_USAGE = "include_usage"
@@ -63,53 +68,80 @@ async def attempt(
         raise Fault(Code.GATE_FAILED, "a provider call takes a funded request only")
     received = funded.received
     provider = providers.get(target.provider)
-    echoes = Echoes(provider.credential)
     lossless = target.surface == received.surface
     body, changes = prepare(funded, target, provider)
+    request = funded.request
+    attachments = request.attachments
+    if request.inner or request.text is not None:
+        found = funded.routed.screened.screening.replacements
+        body, attachments, made = await asyncio.to_thread(
+            carry, body, request, found, provider, workload=case.workload, caps=case.caps
+        )
+        changes = tuple(dict.fromkeys((*changes, *made)))
     case.changes = changes
-    encode = DIALECTS[target.surface].encode
+    encode = dialect_of(request, target).encode
     content_type = "application/json"
     if encode is not None:
-        body, content_type = encode(body, funded.request.attachments)
-    try:
-        reply = await providers.call(
-            target.provider,
-            target.surface,
-            body,
-            content_type=content_type,
-            model=target.upstream_model,
-            client_headers=received.headers if lossless else {},
-            request_id=received.request_id,
-            traceparent=received.traceparent,
-            query=received.query if lossless else "",
-            stream=funded.request.stream,
-            timeouts=timeouts,
-        )
-    except UpstreamFailure as failure:
-        echoes.scrub(failure)
-        if not lossless:
-            failure.param = None  # A place in a body that the caller never saw.
-        raise
-    return Upstream(target=target, reply=reply, changes=changes, echoes=echoes)
+        body, content_type = encode(body, attachments)
+    elif request.errand is not None and request.errand.takes == "nothing":
+        body = b""
+    shown, again = provider.shown(), False
+    while True:
+        echoes = Echoes(shown)
+        try:
+            reply = await providers.call(
+                target.provider,
+                target.surface,
+                body,
+                content_type=content_type,
+                model=target.upstream_model,
+                client_headers=received.headers if lossless else {},
+                request_id=received.request_id,
+                traceparent=received.traceparent,
+                query=received.query if lossless else "",
+                stream=request.stream,
+                timeouts=timeouts,
+                errand=request.errand,
+                names=request.names,
+                credential=shown,
+            )
+        except UpstreamFailure as failure:
+            echoes.scrub(failure)
+            if not lossless:
+                failure.param = None  # A place in a body that the caller never saw.
+            shown = None if again else await _another(provider, shown, failure)
+            if shown is None:
+                raise
+            again = True
+        else:
+            return Upstream(target=target, reply=reply, changes=changes, echoes=echoes)
+
+
+async def _another(provider: Provider, shown: SecretValue | None, failure: UpstreamFailure) -> SecretValue | None:
+    """After a credential was refused: the one it was rotated to, or from. A call refused with 401 is never billed."""
+    if provider.credential is None or shown is None or failure.provider_status != 401:
+        return None
+    return await provider.credential.other(shown)
 
 
 def prepare(funded: Funded, target: PlannedAttempt, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
     """The bytes for the provider, and the names of the edits that made them."""
     received, request = funded.received, funded.request
     replacements = funded.routed.screened.screening.replacements
-    named: tuple[str, ...] = (REDACTION,) if replacements else ()
+    named = (*request.edits, *((REDACTION,) if replacements else ()))
     translated = funded.routed.translations.get(target.surface) if target.surface != received.surface else None
     if translated is None:
         document, patch = request.document, Patch(request.document)
         gone = without_strays(patch, document, received.surface)
         named += (FOREIGN_REASONING,) if gone else ()
-        redact(patch, request.leaves, [due for due in replacements if not _is_in(request.leaves[due.leaf].path, gone)])
+        due = [due for due in own(request, replacements) if not _is_in(request.leaves[due.leaf].path, gone)]
+        redact(patch, request.leaves, due)
         inject = request.stream and not request.wants_usage
     else:
         document = _bounded_once(translated.body, funded.reservation.output_cap, provider.caps(target.surface))
         patch, inject = Patch(document), False
         named += (f"translate:{target.surface}", *(f"drop:{path}" for path in translated.dropped))
-    changes = DIALECTS[target.surface].prepare(
+    changes = dialect_of(request, target).prepare(
         patch,
         document,
         upstream_model=target.upstream_model,

@@ -12,11 +12,13 @@ from securellm.custody import Custody
 from securellm.finops import Finops
 from securellm.gateway.gates import ask
 from securellm.gateway.journal import Journal
+from securellm.gateway.running import Running
 from securellm.gateway.snapshot import Snapshots
 from securellm.guard import Guard
 from securellm.identity import Identities
 from securellm.limits import Limits
 from securellm.policy import Policy
+from securellm.preferences import PreferenceBook
 from securellm.providers import Providers
 from securellm.routing import Router
 from securellm.telemetry.metrics import Metrics
@@ -28,6 +30,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     """Every capability the story uses, wired by `bootstrap`. A broken one refuses; none can be left out."""
 
     snapshots: Snapshots
+    running: Running
     identities: Identities
     policy: Policy
     limits: Limits
@@ -39,6 +42,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     finops: Finops
     providers: Providers
     journal: Journal
+    preferences: PreferenceBook
     clock: Clock
     metrics: Metrics
     gate_seconds: float = 10.0

@@ -1,24 +1,47 @@
 """What one request's records will say: filled in as the story goes, read when a record is written."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from securellm.audit import Denied, FindingCount, IdempotencyKey, Intent, Outcome, OutcomeStatus
+from securellm.audit import Corrected, Denied, FindingCount, IdempotencyKey, Intent, Outcome, OutcomeStatus
 from securellm.cache import Cached, CacheKey, Claim, Finished
+from securellm.core.batches import Workload
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, GatewayError, UpstreamFailure
 from securellm.core.kept import Kept
+from securellm.core.money import Nanos
 from securellm.core.usage import Usage
 from securellm.custody import MOST_AT_ONCE, Deposit, keepable
-from securellm.finops import Reservation, Settlement
+from securellm.finops import Correction, Reservation, Settlement
 from securellm.gateway.model import Received, Request
 from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen, Verdict
 from securellm.identity import Identity
 from securellm.limits import Admission
+from securellm.policy import Facts, Permit, PolicyDenied
 from securellm.routing import Plan, PlannedAttempt
+from securellm.storage import Operation
 
 REPLY_REDACTION = "reply_redaction"
 """The name of the guard's replacements on the way back, in the closed list of changes."""
+
+
+class Asked(NamedTuple):
+    """One model that the requests of a batch ask."""
+
+    facts: Facts
+    permit: Permit
+    place: str
+    """The first of them."""
+
+
+class Paid(NamedTuple):
+    """What a batch did cost."""
+
+    batch: str
+    """The provider's id of it."""
+    cost: Nanos
+    usage: Usage
 
 
 class Case:
@@ -33,9 +56,15 @@ class Case:
         self.model = ""
         self.pinned: str | None = None
         """The one provider that may answer: the caller said so, or what the request continues is kept there."""
+        self.facts: Facts | None = None
+        """What policy was asked about."""
         self.policy_version = ""
+        self.rules: tuple[str, ...] = ()
+        """The ids of the rules that permitted it."""
         self.guard_mode = GuardMode.STRICT
         self.guard_version = ""
+        self.redact: frozenset[str] = frozenset()
+        """Types that policy has cut out, whatever the tenant's guard does with them."""
         self.cache = "bypass"
         self.cache_key: CacheKey | None = None
         self.claim: Claim | None = None
@@ -59,24 +88,49 @@ class Case:
         self.whole = False
         """Whether the provider's answer ended as its dialect says it must."""
         self.deposit: Deposit | None = None
-        """What the provider keeps, once the OUTCOME says so."""
+        """What the provider keeps, and keeps no more, once the OUTCOME says so."""
+        self.asked: list[Asked] = []
+        """The models that the requests of a batch ask."""
+        self.caps: dict[str, int | None] = {}
+        """By the name of a model, how many tokens it may write where a request of the batch does not say."""
+        self.workload: Workload | None = None
+        """What the batch asks for that this request is about."""
+        self.pledging: str | None = None
+        """What the provider has begun and goes on with: all that is held stays presumed for it."""
+        self.paid: Paid | None = None
+        """What an earlier batch did cost, as the provider says now."""
+        self.correction: Correction | None = None
+        """The claim to say so in the OUTCOME."""
+        self.corrects: Corrected | None = None
+        self.beside: list[Operation] = []
+        """What else is written in the OUTCOME's transaction."""
+        self.then: list[Callable[[], None]] = []
+        """What else follows once the OUTCOME is durable."""
         self.key_freed = False
         """Whether the OUTCOME says that the idempotency key may be used again."""
         self.closed = False
         """Whether the OUTCOME is written, or being written."""
+        self.cut: Callable[[], GatewayError] | None = None
+        """Makes the error that says why the story was stopped from outside: the caller's right to it has ended."""
         self.first_byte_us: int | None = None
         self.attempt_started = received.started
         self._kept: dict[str, Kept] = {}
+        self._gone: list[str] = []
         self._prompt_findings: Counter[tuple[str, str, str]] = Counter()
         self._reply_findings: Counter[tuple[str, str, str]] = Counter()
 
     def screened(self, screening: Screening) -> None:
         self.guard_mode = screening.mode
         self.guard_version = screening.pack
+        self.redact = screening.redact
         self._prompt_findings.update(_kinds(screening.findings))
 
     def reply_screened(self, screening: Screening) -> None:
         self._reply_findings.update(_kinds(screening.findings))
+
+    def withheld(self, findings: Iterable[Finding]) -> None:
+        """One part of a reply is not given out, for what was found in it."""
+        self._reply_findings.update(_kinds(findings))
 
     def note_first_byte(self) -> None:
         if self.first_byte_us is None:
@@ -87,6 +141,10 @@ class Case:
         for kept in given:
             if keepable(kept.id) and len(self._kept) < MOST_AT_ONCE:
                 self._kept[kept.id] = kept
+
+    def end(self, name: str) -> None:
+        """The provider does not keep this any more."""
+        self._gone.append(name)
 
     def attempt_seconds(self) -> float:
         return self._clock.monotonic() - self.attempt_started
@@ -108,11 +166,14 @@ class Case:
             model=self.model,
             provider=target.provider,
             upstream_model=target.upstream_model,
-            route=tuple(f"{attempt.provider}/{attempt.upstream_model}" for attempt in plan.attempts),
+            errand=None if request.errand is None else request.errand.name,
+            names=request.names,
+            route=tuple(attempt.place for attempt in plan.attempts),
             stream=request.stream,
             message_count=request.message_count,
             client_ip=self.received.client_ip or None,
             policy_version=self.policy_version,
+            rules=self.rules,
             price_version=reservation.price_version,
             guard_version=self.guard_version,
             decision_ids=(self.decision_id,),
@@ -153,6 +214,10 @@ class Case:
             findings=_counts(findings),
             changes=(*self.changes, REPLY_REDACTION) if _redacted(findings) else self.changes,
             kept=() if self.deposit is None else self.deposit.things,
+            gone=() if self.deposit is None else self.deposit.gone,
+            workload=None if self.deposit is None else self.deposit.workload,
+            pledged=None if settlement.pledge is None else settlement.pledge.thing,
+            corrects=self.corrects,
             key_freed=self.key_freed,
         )
 
@@ -183,18 +248,27 @@ class Case:
             principal=None if identity is None else identity.principal,
             surface=self.received.surface,
             model=self.model or None,
+            errand=None if self.request is None or self.request.errand is None else self.request.errand.name,
             code=error.code,
             reason=error.reason,
+            policy_version=self.policy_version or None,
+            rules=error.rules if isinstance(error, PolicyDenied) else (),
             decision_id=self.decision_id,
             client_ip=self.received.client_ip or None,
             findings=_counts(findings),
         )
 
     def _left_with_the_provider(self, tenant: str) -> Deposit | None:
-        if self.target is None or not self._kept:
+        if self.target is None or not (self._kept or self._gone):
             return None
-        things = tuple(self._kept.values())
-        return Deposit(tenant=tenant, provider=self.target.provider, request_id=self.received.request_id, things=things)
+        return Deposit(
+            tenant=tenant,
+            provider=self.target.provider,
+            request_id=self.received.request_id,
+            things=tuple(self._kept.values()),
+            gone=tuple(self._gone),
+            workload=self.workload if self._kept else None,
+        )
 
     def _certainly_unbilled(self, settlement: Settlement) -> bool:
         """Whether asking again under the same idempotency key pays for nothing twice."""

@@ -6,7 +6,7 @@ from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.finops import Reservation, Settlement
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
-from securellm.gateway.model import Received
+from securellm.gateway.journal import Undecided
 from securellm.gateway.stages import Funded, Settled
 
 
@@ -15,7 +15,14 @@ async def settle(funded: Funded, gates: Gates, case: Case) -> Settled:
     settlement = _paid(gates, case, funded.reservation)
     case.closed = True
     late = partial(_account, gates, case, settlement)
-    recorded = await gates.record(gates.journal.outcome(case, settlement, None, late=late))
+    try:
+        recorded = await gates.record(gates.journal.outcome(case, settlement, None, late=late))
+    except Undecided:
+        raise
+    except GatewayError:
+        if case.correction is not None:
+            gates.finops.give_back(case.correction)
+        raise
     settled = Settled(funded, settlement, recorded)
     _account(gates, case, settlement)
     return settled
@@ -42,17 +49,21 @@ def abandon(gates: Gates, case: Case, error: GatewayError) -> None:
     gates.journal.afterwards(close(gates, case, error))
 
 
-def cause_of(error: BaseException, received: Received) -> GatewayError:
+def cause_of(error: BaseException, case: Case) -> GatewayError:
     """What to record for whatever is not one of our errors."""
+    if case.cut is not None:
+        return case.cut()
     if isinstance(error, Exception):
         return Fault(Code.INTERNAL, "an unexpected error stopped this request")
-    if received.left():
+    if case.received.left():
         return Refusal(Code.CLIENT_DISCONNECTED, "the client left before the end")
     return Fault(Code.SHUTTING_DOWN, "the process was stopped before the end")
 
 
 def _paid(gates: Gates, case: Case, reservation: Reservation) -> Settlement:
-    """The settlement of an answer that came whole."""
+    """The settlement of an answer that came whole; of one that says that something goes on, a pledge."""
+    if case.pledging is not None and case.target is not None:
+        return gates.finops.pledge(reservation, provider=case.target.provider, thing=case.pledging)
     return gates.finops.settle(
         reservation,
         case.usage,
@@ -66,8 +77,17 @@ def _account(gates: Gates, case: Case, settlement: Settlement) -> None:
     """After the record: move the money, what is kept for whom, the limits and the metrics."""
     reservation = settlement.reservation
     gates.finops.apply(settlement)
+    if case.correction is not None:
+        gates.finops.correct(case.correction)
+        pledge = case.correction.pledge
+        gates.metrics.spend.labels(pledge.tenant, pledge.currency).inc(case.correction.settled)
+        gates.metrics.corrected.labels(pledge.tenant, pledge.currency).inc(pledge.amount)
+        if case.correction.overrun:
+            gates.metrics.overruns.labels(pledge.tenant).inc()
     if case.deposit is not None:
         gates.custody.note(case.deposit)
+    for follow in case.then:
+        follow()
     if case.claim is not None:
         gates.idempotency.ended(case.claim, freed=case.key_freed)
     if case.usage is not None and case.admission is not None:

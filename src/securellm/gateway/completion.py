@@ -8,21 +8,31 @@ from securellm.cache import Cached, CacheFacts, Claim, Finished, cache_key, cach
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.finops import Estimate, Price, Quote, Reservation
 from securellm.gateway.answering import answer, quote
+from securellm.gateway.batching import (
+    blocked_at,
+    load_up,
+    narrowed,
+    permit_file,
+    permit_inner,
+    refuse_collisions,
+)
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
 from securellm.gateway.closing import abandon, cause_of
 from securellm.gateway.deadlines import refuse_late, time_left
+from securellm.gateway.deciding import facts_of, release
+from securellm.gateway.errands import served
 from securellm.gateway.gates import ask
 from securellm.gateway.headings import rate_headers_of
 from securellm.gateway.journal import Undecided
-from securellm.gateway.lossless import refuse_colliding_keys
-from securellm.gateway.model import Headers, Received, Reply
+from securellm.gateway.model import Headers, Received, Reply, Request
 from securellm.gateway.recording import RecordingReply
 from securellm.gateway.snapshot import ServedModel, Snapshot, TenantFacts
 from securellm.gateway.stages import Admitted, Funded, Identified, Permitted, Routed, Screened
 from securellm.gateway.translating import translate_for
+from securellm.guard import Screening
 from securellm.identity import Identity
-from securellm.policy import Facts
+from securellm.policy import Permit
 from securellm.routing import pinned_of, spelled
 
 
@@ -40,41 +50,57 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         reply.rates = partial(rate_headers_of, identified, snapshot, gates)
         permitted = await _permit(identified, snapshot, gates, case)
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
-        model = snapshot.models[permitted.permit.model]
-        admitted = await _admit(permitted, tenant, gates)
+        model = narrowed(served(permitted, tenant, snapshot), permitted.request, snapshot, case)
+        admitted = await _admit(permitted, tenant, snapshot, gates)
         case.admission = admitted.admission
     except GatewayError as error:
         await _deny(gates, case, error)
         raise
     except BaseException as error:
-        gates.journal.afterwards(_deny(gates, case, cause_of(error, received)))
+        gates.journal.afterwards(_deny(gates, case, cause_of(error, case)))
         raise
     try:
         try:
-            await _find_keeper(admitted, model, gates, case)
-            screened = await _screen(admitted, tenant, gates, case)
-            hit = await _claim(screened, model, gates, case)
-            if case.claim is not None:
-                reply = RecordingReply(reply, partial(_keep_answer, gates, case, case.claim))
-            hit = hit or await _recall(screened, model, gates, case)
-            if hit is not None:
-                await _replay(screened, hit, tenant, model, snapshot, reply, gates, case)
-                return
-            routed = await _route(screened, model, snapshot, gates, case)
-            funded = await _fund(routed, tenant, model, gates, case)
+            with gates.running.holding(case):
+                await _find_keeper(admitted, model, gates, case)
+                await permit_file(permitted.request, snapshot, gates, case)
+                screened = await _screen(admitted, tenant, gates, case)
+                hit = await _claim(screened, model, gates, case)
+                if case.claim is not None:
+                    reply = RecordingReply(reply, partial(_keep_answer, gates, case, case.claim))
+                hit = hit or await _recall(screened, model, gates, case)
+                if hit is not None:
+                    await _replay(screened, hit, tenant, model, snapshot, reply, gates, case)
+                    return
+                routed = await _route(screened, model, snapshot, gates, case)
+                funded = await _fund(routed, tenant, model, snapshot, gates, case)
         except GatewayError as error:
             if not case.closed:
                 await _deny(gates, case, error)
             raise
         except BaseException as error:
             if not case.closed:
-                gates.journal.afterwards(_deny(gates, case, cause_of(error, received)))
+                gates.journal.afterwards(_deny(gates, case, cause_of(error, case)))
             raise
         await answer(funded, model, snapshot, reply, gates, case)
     finally:
         if case.claim is not None:
             gates.idempotency.left(case.claim, recorded=case.closed)
         gates.limits.release(admitted.admission)
+
+
+async def places_for(received: Received, gates: Gates) -> tuple[str, frozenset[str]]:
+    """Whose errand this is, and the providers that it may go to. A refusal is recorded as any other."""
+    case = Case(received, gates.clock)
+    try:
+        snapshot = gates.snapshots.read()
+        permitted = await _permit(await _identify(received, snapshot, gates, case), snapshot, gates, case)
+        tenant = snapshot.tenants[permitted.identified.identity.tenant]
+        places = served(permitted, tenant, snapshot).candidates
+    except GatewayError as error:
+        await _deny(gates, case, error)
+        raise
+    return tenant.id, frozenset(place.provider for place in places)
 
 
 async def _deny(gates: Gates, case: Case, error: GatewayError) -> None:
@@ -87,7 +113,10 @@ async def _deny(gates: Gates, case: Case, error: GatewayError) -> None:
 async def recognise(gates: Gates, snapshot: Snapshot, credential: str | None, client_ip: str) -> Identity:
     """Who presents this credential. An address that presents too many bad ones is told to wait instead."""
     try:
-        return await gates.ask("identity", gates.identities.identify(snapshot.keys, credential, surface=None))
+        identified = gates.identities.identify(
+            snapshot.keys, credential, surface=None, client_ip=client_ip, services=snapshot.services
+        )
+        return await gates.ask("identity", identified)
     except Refusal as refusal:
         wait = gates.limits.refused_credential(client_ip)
         if wait > 0:
@@ -114,22 +143,18 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
     tenant = snapshot.tenants.get(identity.tenant)
     if tenant is None:
         raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
-    name, spelled_pin = _spelled(request.model or snapshot.default_model, snapshot, tenant)
-    case.pinned = pinned_of(identified.received.pinned_provider, spelled_pin)
-    facts = Facts(
-        tenant=identity.tenant,
-        key_id=identity.key_id,
-        model=name,
-        surface=identified.received.surface,
-        key_models=identity.models,
-        tenant_models=tenant.models,
-        known_models=snapshot.models.keys(),
-        bundle=snapshot.policy_version,
+    errand = request.errand
+    name, spelled_pin = (
+        _spelled(request.model or snapshot.default_model, snapshot, tenant) if errand is None else ("", None)
     )
+    case.pinned = pinned_of(identified.received.pinned_provider, spelled_pin)
+    facts = case.facts = facts_of(identified, request, name, tenant, snapshot)
     case.model = facts.model
+    case.policy_version = gates.policy.basis(facts)
     permit = await gates.ask("policy", gates.policy.permit(facts, decision_id=case.decision_id))
+    permit = await permit_inner(permit, request, snapshot, gates, case)
     permitted = Permitted(identified, request, permit)
-    case.policy_version = permit.bundle
+    case.rules = permit.reasons
     return permitted
 
 
@@ -141,15 +166,16 @@ def _spelled(name: str, snapshot: Snapshot, tenant: TenantFacts) -> tuple[str, s
     return spelled(name, known_models=snapshot.models.keys(), routes=routes)
 
 
-async def _admit(permitted: Permitted, tenant: TenantFacts, gates: Gates) -> Admitted:
+async def _admit(permitted: Permitted, tenant: TenantFacts, snapshot: Snapshot, gates: Gates) -> Admitted:
     refuse_late(permitted.identified.received, gates.clock)
+    key_id = permitted.identified.identity.key_id
     admission = await gates.ask(
         "limits",
         gates.limits.admit(
             tenant=tenant.id,
-            key_id=permitted.identified.identity.key_id,
+            key_id=key_id,
             limits=tenant.rates,
-            key_limits=None,
+            key_limits=snapshot.key_rates.get(key_id),
             tokens=permitted.request.estimate.input_tokens,
         ),
     )
@@ -157,21 +183,41 @@ async def _admit(permitted: Permitted, tenant: TenantFacts, gates: Gates) -> Adm
 
 
 async def _screen(admitted: Admitted, tenant: TenantFacts, gates: Gates, case: Case) -> Screened:
-    request = admitted.permitted.request
-    try:
-        screening = await gates.ask(
-            "guard",
-            gates.guard.screen_prompt(tenant.guard, request.leaves, decision_id=case.decision_id),
-            code=Code.GUARD_UNAVAILABLE,
-        )
-    except Refusal:
-        gates.metrics.verdicts.labels("prompt", "block").inc()
-        raise
+    request, permit = admitted.permitted.request, admitted.permitted.permit
+    screening = await _look(request, permit, tenant, gates, case)
+    if permit.release_due:
+        admitted = await release(admitted, screening, gates, case)
+        permit = admitted.permitted.permit
+        case.rules = permit.reasons
+        if not permit.obligations.redact <= screening.redact:
+            screening = await _look(request, permit, tenant, gates, case)
     screened = Screened(admitted, screening)
-    refuse_colliding_keys(request.document, request.leaves, screening.replacements)
+    refuse_collisions(request, screening.replacements)
     gates.metrics.verdicts.labels("prompt", screening.verdict.value).inc()
     case.screened(screening)
     return screened
+
+
+async def _look(request: Request, permit: Permit, tenant: TenantFacts, gates: Gates, case: Case) -> Screening:
+    try:
+        screening = await gates.ask(
+            "guard",
+            gates.guard.screen_prompt(
+                tenant.guard,
+                request.leaves,
+                decision_id=case.decision_id,
+                redact=permit.obligations.redact,
+                look=permit.awaits_guard,
+            ),
+            code=Code.GUARD_UNAVAILABLE,
+        )
+    except Refusal as refusal:
+        gates.metrics.verdicts.labels("prompt", "block").inc()
+        blocked_at(refusal, request)
+        raise
+    if type(screening) is not Screening:
+        raise Fault(Code.GATE_FAILED, "the guard returned something else than a screening")
+    return screening
 
 
 async def _find_keeper(admitted: Admitted, model: ServedModel, gates: Gates, case: Case) -> None:
@@ -184,7 +230,8 @@ async def _find_keeper(admitted: Admitted, model: ServedModel, gates: Gates, cas
     if type(keeper) is not str:
         raise Fault(Code.GATE_FAILED, "custody returned something else than a provider")
     if all(place.provider != keeper for place in model.candidates):
-        raise Refusal(Code.NO_ROUTE, "the provider that keeps what the request names does not serve this model")
+        serves = "this model" if admitted.permitted.request.errand is None else "any model that this key may use"
+        raise Refusal(Code.NO_ROUTE, f"the provider that keeps what the request names does not serve {serves}")
     case.pinned = keeper
 
 
@@ -247,7 +294,7 @@ async def _recall(screened: Screened, model: ServedModel, gates: Gates, case: Ca
         surface=permitted.identified.received.surface,
         model=permitted.permit.model,
         body=_asked(permitted, model, gates, case.pinned),
-        bundle=permitted.permit.bundle,
+        bundle=permitted.permit.terms,
         guard_pack=f"{screened.screening.pack}/{screened.screening.mode}",
         price_version=model.price_version,
     )
@@ -270,6 +317,8 @@ def _asked(permitted: Permitted, model: ServedModel, gates: Gates, pinned: str |
         forwarded |= gates.providers.get(candidate.provider).kind.forwarded_headers
     beside = [f"{name}: {received.headers[name]}" for name in sorted(forwarded) if name in received.headers]
     beside += [received.query, pinned or ""]
+    if permitted.request.errand is not None:
+        beside += [permitted.request.errand.name, *permitted.request.names]
     # No JSON text holds a NUL, and no header or query can.
     return "\0".join((permitted.request.document.text, *beside)).encode("utf-8", "backslashreplace")
 
@@ -354,6 +403,7 @@ async def _route(
                     needs=request.needs,
                     output_cap=request.estimate.output_cap,
                     translatable=tuple(translations.said),
+                    allowed=permitted.permit.obligations.route,
                 ),
             )
         except Refusal as refusal:
@@ -378,24 +428,35 @@ async def _route(
         crowded[first] = wait
 
 
-async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: Gates, case: Case) -> Funded:
+async def _fund(
+    routed: Routed, tenant: TenantFacts, model: ServedModel, snapshot: Snapshot, gates: Gates, case: Case
+) -> Funded:
     """Hold the money, then make the record that says so durable: the INTENT is the reservation."""
-    estimate = _estimate(routed, model)
     received = routed.screened.admitted.permitted.identified.received
     left = time_left(received, gates.clock)
-    # The reservation waits for other requests' holds on purpose, within its own bound: the gate's is added to it.
-    reservation = await ask(
-        "finops",
-        gates.finops.reserve(
+    wait = None if left is None else min(left, gates.reservation_seconds)
+    loads = load_up(routed, tenant, snapshot, case)
+    if loads is None:
+        holding = gates.finops.reserve(
             request_id=received.request_id,
             tenant=tenant.id,
             budget=tenant.budget,
-            estimate=estimate,
+            estimate=_estimate(routed, model),
             quotes=[quote(target, model) for target in routed.plan.attempts],
-            wait=None if left is None else min(left, gates.reservation_seconds),
-        ),
-        seconds=gates.gate_seconds + gates.reservation_seconds,
-    )
+            wait=wait,
+        )
+    else:
+        holding = gates.finops.reserve_batch(
+            request_id=received.request_id,
+            tenant=tenant.id,
+            budget=tenant.budget,
+            provider=routed.plan.attempts[0].provider,
+            loads=loads,
+            price_version=model.price_version,
+            wait=wait,
+        )
+    # The reservation waits for other requests' holds on purpose, within its own bound: the gate's is added to it.
+    reservation = await ask("finops", holding, seconds=gates.gate_seconds + gates.reservation_seconds)
     if type(reservation) is not Reservation:
         raise Fault(Code.GATE_FAILED, "the money gate returned no reservation")
     case.reservation = reservation
@@ -411,7 +472,7 @@ async def _fund(routed: Routed, tenant: TenantFacts, model: ServedModel, gates: 
         raise
     except BaseException as error:
         # The client left while the record was on its way to the disk: it will stand there, so it gets its end.
-        abandon(gates, case, cause_of(error, received))
+        abandon(gates, case, cause_of(error, case))
         raise
 
 

@@ -5,6 +5,7 @@ import json
 from securellm.core.document import Document
 from securellm.core.errors import Code, Refusal, UpstreamFailure
 from securellm.secrets import SecretValue
+from securellm.telemetry.logs import repeats_secret
 
 _SHORTEST = 8
 """Anything shorter is found in honest text."""
@@ -54,15 +55,16 @@ class Echoes:
         return len(self._pending.get(channel, ""))
 
     def scrub(self, failure: UpstreamFailure) -> None:
-        """Take the secret out of what the provider's error says."""
-        if self._secret:
-            failure.provider_code = self._without(failure.provider_code)
-            failure.param = self._without(failure.param)
-            if self._secret in failure.reason:
-                failure.reason = "the provider's error repeats our credential"
+        """Take the secret, and any other of ours (such as the one before a rotation), out of a provider's error."""
+        failure.provider_code = self._without(failure.provider_code)
+        failure.param = self._without(failure.param)
+        if self._without(failure.reason) is None:
+            failure.reason = "the provider's error repeats our credential"
 
     def _without(self, text: str | None) -> str | None:
-        return None if text is not None and self._secret in text else text
+        if text is None or (self._secret and self._secret in text) or repeats_secret(text):
+            return None
+        return text
 
 
 def _may_hide(data: bytes) -> bool:

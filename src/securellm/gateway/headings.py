@@ -14,7 +14,12 @@ def rate_headers_of(identified: Identified, snapshot: Snapshot, gates: Gates) ->
     tenant = snapshot.tenants.get(identity.tenant)
     if tenant is None:
         return ()
-    remaining = gates.limits.remaining(tenant=tenant.id, key_id=identity.key_id, limits=tenant.rates, key_limits=None)
+    remaining = gates.limits.remaining(
+        tenant=tenant.id,
+        key_id=identity.key_id,
+        limits=tenant.rates,
+        key_limits=snapshot.key_rates.get(identity.key_id),
+    )
     return rate_headers(remaining, identified.received.surface, now_us=gates.clock.now_us())
 
 

@@ -10,7 +10,7 @@ from securellm.cache import Cached, Finished, freeing, taking
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.custody import keeping
-from securellm.finops import Reservation, Settlement, attempting, holding, settling
+from securellm.finops import Reservation, Settlement, attempting, correcting, holding, settling
 from securellm.gateway.case import Case
 from securellm.gateway.stages import Recorded
 from securellm.limits import network_of
@@ -81,7 +81,9 @@ class Journal:
         When the request stops waiting before the record is durable, `late` is called once it is.
         """
         record = case.outcome(settlement, error)
-        beside: list[Operation] = []
+        beside = list(case.beside)
+        if case.correction is not None:
+            beside.append(correcting(case.correction))
         if case.deposit is not None:
             beside.append(keeping(case.deposit))
         if case.claim is not None and record.key_freed:

@@ -10,6 +10,7 @@ from securellm.core.document import Document
 from securellm.core.messages import Attachment, Leaf
 from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
+from securellm.providers import Errand
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -19,7 +20,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     document: Document
     model: str
-    """Empty when the caller named none: the default model is meant."""
+    """Empty when the caller named none: the default model is meant. An errand has none."""
     stream: bool
     wants_usage: bool
     """Whether the caller itself asked for usage in the stream."""
@@ -37,6 +38,36 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     deterministic: bool
     """Whether equal requests may share an answer: embeddings, or temperature 0 without tools."""
     cache_control: str = ""
+    edits: tuple[str, ...] = ()
+    """What was written into the body since it came, by name."""
+    background: bool = False
+    """Whether the answer may come after the request has ended: it is then shown to whoever asks for it by its id."""
+    errand: Errand | None = None
+    """What is asked of things that a provider keeps, where no model is asked."""
+    names: tuple[str, ...] = ()
+    """The ids that the path of an errand names, in their order; each is one of `histories` too."""
+    inner: "tuple[Inner, ...]" = ()
+    """The requests of a batch that stand in this one, each to a model of its own."""
+    speaks: Surface | None = None
+    """The surface that all of `inner` speak."""
+    text: int | None = None
+    """Which of `leaves` is the whole text of the attachment, where that is a text."""
+
+
+class Inner(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of a batch."""
+
+    place: str
+    """What its refusals call it, such as `line 3`."""
+    custom_id: str
+    document: Document
+    """All of it, its `custom_id` included."""
+    member: str
+    """The member of `document` that says what is asked."""
+    request: Request
+    """What is asked; its document is that member alone."""
+    first: int
+    """Where its leaves begin among those of the request it stands in; the first of them is `custom_id`."""
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):

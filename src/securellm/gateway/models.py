@@ -35,6 +35,9 @@ async def list_models(gates: Gates, *, credential: str | None, client_ip: str) -
         tenant = snapshot.tenants.get(identity.tenant)
         if tenant is None:
             raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
+        ended = gates.running.ended(identity)
+        if ended is not None:
+            raise ended()
     except GatewayError as error:
         gates.journal.deny_unauthenticated(error, client_ip)
         raise

@@ -70,6 +70,8 @@ class Screened(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         _prove(self.admitted, Admitted)
         _prove(self.screening, Screening)
+        if self.admitted.permitted.permit.awaits_guard:
+            raise Fault(Code.GATE_FAILED, "the policy was not asked about what screening found")
 
 
 class Routed(msgspec.Struct, frozen=True):

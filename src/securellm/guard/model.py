@@ -107,6 +107,10 @@ class Screening(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
     replacements: tuple[Replacement, ...] = ()
+    seen: tuple[tuple[str, int], ...] = ()
+    """Every type that was found and its highest score, however many findings are left out of the list above."""
+    redact: frozenset[str] = frozenset()
+    """Types that were cut out whatever the mode does with them."""
     pack: str = PACK
 
 

@@ -12,10 +12,17 @@ BLOCKING_SCORE = {GuardMode.STANDARD: 800, GuardMode.STRICT: 600}
 """From which score on an injection is blocked."""
 
 
-def action(mode: GuardMode, kind: FindingType, direction: Direction, *, score: int = 1000) -> Verdict:
-    """What a finding of this type asks for."""
+def action(
+    mode: GuardMode,
+    kind: FindingType,
+    direction: Direction,
+    *,
+    score: int = 1000,
+    redact: frozenset[str] = frozenset(),
+) -> Verdict:
+    """What a finding of this type asks for. What stands in `redact` is cut out in every mode that does not block it."""
     if mode in (GuardMode.OFF, GuardMode.OBSERVE):
-        return Verdict.ALLOW
+        return Verdict.REDACT if kind in redact and kind is not FindingType.INJECTION else Verdict.ALLOW
     if kind is FindingType.INJECTION:
         blocks = direction is Direction.PROMPT and score >= BLOCKING_SCORE[mode]
         return Verdict.BLOCK if blocks else Verdict.ALLOW
@@ -77,17 +84,24 @@ class Merger:
     that no sighting hides a stricter one.
     """
 
-    def __init__(self, mode: GuardMode, direction: Direction, leaf: int) -> None:
+    def __init__(
+        self, mode: GuardMode, direction: Direction, leaf: int, *, redact: frozenset[str] = frozenset()
+    ) -> None:
         self._mode = mode
+        self._redact = redact
         self._direction = direction
         self._leaf = leaf
         self._strictest = 0
         self.findings: list[Finding] = []
         self.regions: list[Region] = []
+        self.seen: dict[str, int] = {}
+        """The highest score of each type, also of what adds no finding."""
 
     def add(self, sighting: Sighting, *, quoted: bool = False) -> None:
         """Take the next sighting. With `quoted`, what replaces it must be a JSON string of its own."""
-        wanted = action(self._mode, sighting.type, self._direction, score=sighting.score)
+        wanted = action(self._mode, sighting.type, self._direction, score=sighting.score, redact=self._redact)
+        if sighting.score > self.seen.get(sighting.type, -1):
+            self.seen[sighting.type] = sighting.score
         region = self.regions[-1] if self.regions else None
         if region is not None and sighting.start < region.end:
             inside = sighting.end <= region.end and wanted.severity <= region.severity

@@ -19,10 +19,10 @@ _CUT = LETTER.encode("ascii")
 class _Channel:
     """One text of the reply. Offsets are absolute; inside `push` they count from `_base`, where `_text` begins."""
 
-    def __init__(self, mode: GuardMode, index: int, *, arguments: bool) -> None:
+    def __init__(self, mode: GuardMode, index: int, *, arguments: bool, redact: frozenset[str]) -> None:
         self.settled = 0
         self.blocked = False
-        self.merger = Merger(mode, Direction.REPLY, index)
+        self.merger = Merger(mode, Direction.REPLY, index, redact=redact)
         self._quotes = Quotes() if arguments else None
         self._base = 0
         self._text = ""
@@ -98,8 +98,10 @@ class StreamScreen:
     Feed it with `push`, release what `settled` allows with the `cuts` made, and end it with `finish`.
     """
 
-    def __init__(self, mode: GuardMode, *, decision_id: str) -> None:
+    def __init__(self, mode: GuardMode, *, decision_id: str, redact: frozenset[str] = frozenset()) -> None:
+        """Types in `redact` are cut out whatever the mode does with them, if it screens at all."""
         self._mode = mode
+        self._redact = redact
         self._decision_id = decision_id
         self._channels: dict[str, _Channel] = {}
         self._lengths: dict[str, int] = {}
@@ -115,7 +117,9 @@ class StreamScreen:
             return
         state = self._channels.get(channel)
         if state is None:
-            state = self._channels[channel] = _Channel(self._mode, len(self._channels), arguments=arguments)
+            state = self._channels[channel] = _Channel(
+                self._mode, len(self._channels), arguments=arguments, redact=self._redact
+            )
         if not self._blocked:
             state.push(text)
             self._blocked = state.blocked
@@ -138,7 +142,8 @@ class StreamScreen:
 
     def settled(self, channel: str) -> int:
         """Up to which character, counted from the channel's start, its text is final."""
-        if self._mode in (GuardMode.OFF, GuardMode.OBSERVE) or channel not in self._channels:
+        observed = self._mode is GuardMode.OBSERVE and not self._redact
+        if self._mode is GuardMode.OFF or observed or channel not in self._channels:
             return self._lengths.get(channel, 0)
         return self._channels[channel].settled
 

@@ -1,23 +1,91 @@
-"""Who asks: virtual keys, and the proof that one was presented."""
+"""Who asks: people, services and virtual keys, their roles, and the proof that a credential of theirs was presented."""
 
-from securellm.identity.model import Identity, IssuedKey, KeyConflict, KeyPage, KeyTable, PepperMismatch, VirtualKey
-from securellm.identity.rules import declared_key, digest_of, is_credential
+from securellm.identity.authority import eligible, missing_eyes, refuse_above, refuse_over
+from securellm.identity.callers import Callers
+from securellm.identity.directory import Directory, stored_services
+from securellm.identity.issuers import Issuers, Vouched
+from securellm.identity.model import Identity, IssuedKey, KeyConflict, KeyPage, KeyScopes, PepperMismatch, VirtualKey
+from securellm.identity.oidc import Begun, Entered, Login, Proven
+from securellm.identity.outbound import HttpOutbound, Outbound
+from securellm.identity.people import (
+    HOST,
+    NO_SERVICES,
+    AccessToken,
+    Actor,
+    Credential,
+    Grant,
+    IssuedToken,
+    Project,
+    ServiceIdentity,
+    ServiceTable,
+    User,
+)
+from securellm.identity.permissions import PERMISSIONS, Permission, Role
+from securellm.identity.rules import check_networks, declared_key, digest_of, is_credential
 from securellm.identity.service import Identities, KeyRegistry
-from securellm.identity.store import SCHEMA, KeyStore
+from securellm.identity.sessions import Sessions, read_cookie, session_cookie_name, set_cookie
+from securellm.identity.store import Keyring, KeyStore, all_stored_keys, revoked_keys, stored_keys
+from securellm.identity.table import KeyTable
+from securellm.identity.tenants import TENANTS
+from securellm.identity.tokens import Tokens
+from securellm.identity.vouching import Flaw, flaws_of, origin_of
 
 __all__ = [
-    "SCHEMA",
+    "HOST",
+    "NO_SERVICES",
+    "PERMISSIONS",
+    "TENANTS",
+    "AccessToken",
+    "Actor",
+    "Begun",
+    "Callers",
+    "Credential",
+    "Directory",
+    "Entered",
+    "Flaw",
+    "Grant",
+    "HttpOutbound",
     "Identities",
     "Identity",
     "IssuedKey",
+    "IssuedToken",
+    "Issuers",
     "KeyConflict",
     "KeyPage",
     "KeyRegistry",
+    "KeyScopes",
     "KeyStore",
     "KeyTable",
+    "Keyring",
+    "Login",
+    "Outbound",
     "PepperMismatch",
+    "Permission",
+    "Project",
+    "Proven",
+    "Role",
+    "ServiceIdentity",
+    "ServiceTable",
+    "Sessions",
+    "Tokens",
+    "User",
     "VirtualKey",
+    "Vouched",
+    "all_stored_keys",
+    "check_networks",
     "declared_key",
     "digest_of",
+    "eligible",
+    "flaws_of",
     "is_credential",
+    "missing_eyes",
+    "origin_of",
+    "read_cookie",
+    "refuse_above",
+    "refuse_over",
+    "revoked_keys",
+    "session_cookie_name",
+    "set_cookie",
+    "stored_keys",
+    "stored_services",
 ]

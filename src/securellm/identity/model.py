@@ -1,7 +1,5 @@
-"""The nouns of identity: virtual keys, the table they are looked up in, and the proof of who asks."""
+"""The nouns of identity: virtual keys, and the proof of who asks."""
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -12,7 +10,7 @@ from securellm.storage import StorageRefused
 ManagedBy = Literal["file", "api"]
 
 
-class VirtualKey(msgspec.Struct, frozen=True, kw_only=True):
+class VirtualKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A credential we issue, as we keep it: never the token, only its keyed digest."""
 
     id: str
@@ -25,11 +23,37 @@ class VirtualKey(msgspec.Struct, frozen=True, kw_only=True):
     """Names of models; `"*"` is every model of the tenant."""
     surfaces: tuple[Surface, ...] = ()
     """Empty is every surface."""
+    project: str | None = None
+    user: str | None = None
+    """The id of the person it was issued for."""
+    ip_ranges: tuple[str, ...] = ()
+    """Networks in CIDR form that it may be presented from; empty is any."""
     created_us: int
     expires_us: int | None = None
     """The first moment at which it is refused."""
     revoked_us: int | None = None
+    former_digest: bytes | None = None
+    """The digest of the token that a rotation replaced."""
+    former_until_us: int | None = None
+    """The first moment at which that former token is refused."""
     managed_by: ManagedBy
+    etag: int = 1
+    """Rises with each change."""
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """Whatever it may be presented by: its token, and during a rotation the former one."""
+        return (self.digest,) if self.former_digest is None else (self.digest, self.former_digest)
+
+
+class KeyScopes(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a virtual key can be changed: all of it is said each time."""
+
+    name: str
+    models: tuple[str, ...]
+    surfaces: tuple[Surface, ...] = ()
+    expires_us: int | None = None
+    ip_ranges: tuple[str, ...] = ()
 
 
 class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +74,17 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof that a valid virtual key was presented."""
+    """Proof that a valid virtual key, or a service's own token, was presented."""
 
     tenant: str
     key_id: str
+    """What limits, records and ledger entries are kept under: the key's id, or the service's."""
     principal: str
+    """`key:<id>` or `service:<id>`."""
     models: tuple[str, ...]
     surfaces: tuple[Surface, ...]
+    project: str | None = None
+    user: str | None = None
 
 
 class KeyConflict(StorageRefused):
@@ -71,29 +99,6 @@ class PepperMismatch(StorageRefused):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            reason, remedy="Restore the pepper from your backup, or remove control.db and issue every key anew."
+            reason,
+            remedy="Restore the pepper from your backup, or begin with an empty control plane and new keys.",
         )
-
-
-class KeyTable(msgspec.Struct, frozen=True):
-    """Every virtual key, found by the digest of its token. Never changes; a new one takes its place."""
-
-    by_digest: Mapping[bytes, VirtualKey]
-
-    @classmethod
-    def of(cls, keys: Iterable[VirtualKey]) -> "KeyTable":
-        """Raises `KeyConflict` when two keys share an id or a digest."""
-        ids: set[str] = set()
-        by_digest: dict[bytes, VirtualKey] = {}
-        for key in keys:
-            if key.id in ids:
-                raise KeyConflict(f"two virtual keys have the id {key.id}")
-            twin = by_digest.get(key.digest)
-            if twin is not None:
-                raise KeyConflict(f"the virtual keys {twin.id} and {key.id} are one token")
-            ids.add(key.id)
-            by_digest[key.digest] = key
-        return cls(MappingProxyType(by_digest))
-
-    def find(self, digest: bytes) -> VirtualKey | None:
-        return self.by_digest.get(digest)

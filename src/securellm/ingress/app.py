@@ -3,7 +3,10 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
+
+import msgspec
 
 from securellm.core.clock import Clock
 from securellm.core.document import Document
@@ -11,22 +14,28 @@ from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.core.ids import Ids
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.completion import complete
+from securellm.gateway.listing import list_kept
 from securellm.gateway.model import Received, Request
 from securellm.gateway.models import list_models
-from securellm.ingress import listings, openapi, routes
+from securellm.gateway.personal import visiting
+from securellm.ingress import kept, listings, openapi, pages, personal, routes
+from securellm.ingress.errands import look_at
 from securellm.ingress.exchange import AsgiExchange, ClientGone, Exchange, Receive, Scope, Send
 from securellm.ingress.headers import Trace, credential, deadline, prefers_portuguese, read_headers, trace
+from securellm.ingress.kept import KeptPlace
 from securellm.ingress.listings import Listed
 from securellm.ingress.manners import manner_at
+from securellm.ingress.personal import Personal, Processed, process, wants_preferences, with_preferences
 from securellm.ingress.query import Query
 from securellm.ingress.reply import HttpReply
 from securellm.ingress.routes import Place
+from securellm.providers import Errand
 from securellm.telemetry.logs import logger
 from securellm.telemetry.metrics import Metrics
 
 _log = logger("ingress")
 
-Destination = Place | Listed
+Destination = Place | KeptPlace | Listed | Personal
 
 HEALTH_PATHS = frozenset(
     {"/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics"}
@@ -37,6 +46,8 @@ _OPEN_PATHS = HEALTH_PATHS | {_ROOT, openapi.PATH}
 _ALIVE = frozenset({_ROOT, "/livez", "/health/liveliness", "/health/liveness"})
 """What answers while the loop does. Some clients look at the root before their first request, without a key."""
 _JSON = (b"content-type", b"application/json")
+_LONG_BODY = 256 * 1024
+"""Bytes from which on a body that may hold thousands of requests is read in a thread."""
 _SHORT_BODY = 64 * 1024
 """Bytes of a body that names a model and nothing else."""
 
@@ -92,7 +103,8 @@ class Ingress:
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one exchange; whatever happens, in the caller's manner."""
-        destination = routes.find(exchange.path) or listings.find(exchange.path)
+        path = exchange.path
+        destination = routes.find(path) or listings.find(path) or kept.find(path) or personal.find(path)
         started = self._clock.monotonic()
         reply = self._reply_to(exchange, destination)
         self._metrics.open_requests.inc()
@@ -155,14 +167,20 @@ class Ingress:
             # No story has begun that could record it.
             self.gates.journal.deny_unauthenticated(error, exchange.peer)
             raise
-        if isinstance(destination, Place):
-            await self._answer_governed(exchange, destination, opening, reply, started)
-        else:
+        if isinstance(destination, Listed):
             await self._answer_listing(exchange, destination, opening, reply)
+        else:
+            await self._answer_governed(exchange, destination, opening, reply, started)
 
     async def _answer_governed(
-        self, exchange: Exchange, place: Place, opening: _Opening, reply: HttpReply, started: float
+        self,
+        exchange: Exchange,
+        place: Place | KeptPlace | Personal,
+        opening: _Opening,
+        reply: HttpReply,
+        started: float,
     ) -> None:
+        gates = self.gates
         story = asyncio.current_task()
         assert story is not None
         abandoned = False
@@ -178,8 +196,19 @@ class Ingress:
             nonlocal stop_watching
             body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
             stop_watching = exchange.when_gone(abandon)
-            sent = place.route.parse(body, opening.headers, max_depth=self._limits.max_depth)
-            return place.route.read(sent, opening.headers, opening.model)
+            depth = self._limits.max_depth
+            if isinstance(place, Personal):
+                return await process(body, received, gates, processed)
+            preferred = wants_preferences(opening.headers, place.surface)
+            if isinstance(place, KeptPlace):
+                asked = partial(place.asked, exchange.method, body, opening.headers, opening.query, max_depth=depth)
+                return asked() if len(body) < _LONG_BODY else await asyncio.to_thread(asked)
+            sent = place.route.parse(body, opening.headers, max_depth=depth)
+            if not preferred:
+                return place.route.read(sent, opening.headers, opening.model)
+            document, edits = await with_preferences(sent.document, received, gates)
+            request = place.route.read(sent._replace(document=document), opening.headers, opening.model)
+            return msgspec.structs.replace(request, edits=edits)
 
         received = Received(
             request_id=reply.request_id,
@@ -197,8 +226,18 @@ class Ingress:
             read=read,
             left=lambda: abandoned,
         )
+        processed = Processed(reply, received, self._clock)
         try:
-            await complete(received, reply, self.gates)
+            errand = place.rows[exchange.method].errand if isinstance(place, KeptPlace) else None
+            if errand is not None and errand.lists is not None:
+                await self._answer_page(errand, received, opening, reply)
+            elif isinstance(place, Personal) and place.acts:
+                async with visiting(received, gates) as visitor:
+                    body = await exchange.body(limit=_SHORT_BODY, seconds=self._limits.request_timeout)
+                    answer = await place.answer(exchange.method, visitor, gates, opening.headers, body)
+                await reply.send(*personal.written(answer))
+            else:
+                await complete(received, processed if isinstance(place, Personal) else reply, gates)
         except asyncio.CancelledError:
             if abandoned and not reply.finished:
                 raise ClientGone from None
@@ -206,6 +245,21 @@ class Ingress:
         finally:
             if stop_watching is not None:
                 stop_watching()
+
+    async def _answer_page(self, errand: Errand, received: Received, opening: _Opening, reply: HttpReply) -> None:
+        """A list of what the tenant has: each thing on it is looked at by a request of its own."""
+
+        def one(name: str) -> Received:
+            async def read() -> Request:
+                return look_at(errand, name, opening.headers)
+
+            return msgspec.structs.replace(
+                received, request_id=self._ids.new("req"), read=read, idempotency_key=None, pinned_provider=None
+            )
+
+        wanted = pages.wanted(errand, reply.manner, opening.query)
+        page = await list_kept(received, wanted, self.gates, one)
+        await reply.send(200, (_JSON,), pages.written(page, reply.manner))
 
     async def _answer_listing(self, exchange: Exchange, listed: Listed, opening: _Opening, reply: HttpReply) -> None:
         models = await list_models(self.gates, credential=opening.credential, client_ip=exchange.peer)

@@ -73,6 +73,8 @@ def message(error: GatewayError, *, portuguese: bool) -> str:
 
 def envelope(error: GatewayError, manner: Manner, *, request_id: str, portuguese: bool = False) -> bytes:
     """The error body as the caller's family of SDKs reads it."""
+    if manner is Manner.PLAIN:
+        return _dump(_plain(error, request_id, portuguese=portuguese))
     return _dump(_BODIES[manner](error, message(error, portuguese=portuguese), request_id))
 
 
@@ -152,6 +154,21 @@ def _google(error: GatewayError, text: str, request_id: str) -> dict[str, object
 def _ollama(error: GatewayError, text: str, request_id: str) -> dict[str, object]:  # noqa: ARG001 - one signature
     """A text, which is all that clients read; what machines need stands beside it."""
     return {"error": text, "code": error.code.value}
+
+
+def _plain(error: GatewayError, request_id: str, *, portuguese: bool) -> dict[str, object]:
+    """A problem in the gateway's own words (RFC 9457)."""
+    spec = error.code.spec
+    return {
+        "type": f"urn:securellm-bridge:error:{error.code.value}",
+        "title": error.code.value.replace("_", " ").capitalize(),
+        "status": error.status,
+        "code": error.code.value,
+        "reason": error.reason,
+        "remedy": spec.remedy_pt if portuguese else spec.remedy,
+        "param": error.param,
+        "request_id": request_id,
+    }
 
 
 _BODIES: Mapping[Manner, Callable[[GatewayError, str, str], Mapping[str, object]]] = {

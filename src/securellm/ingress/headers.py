@@ -24,6 +24,7 @@ _SINGLE = frozenset(
         "x-request-deadline",
         "x-provider",
         "x-securellm-cache",
+        "x-securellm-preferences",
         "anthropic-version",
     }
 )

@@ -121,7 +121,7 @@ def usable(manner: Manner, models: Models) -> Models:
     return models if needed is None else tuple(model for model in models if not set(model.surfaces).isdisjoint(needed))
 
 
-def every(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - one shape
+def every(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - alike
     if manner is Manner.ANTHROPIC:
         page, more = _page_of_anthropic(models, query)
         rows = [_anthropic(model) for model in page]
@@ -165,11 +165,11 @@ def _index(models: Models, name: str, param: str) -> int:
     raise Refusal(Code.INVALID_REQUEST, f"{param} is no place in this list", param=param)
 
 
-def described(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001
+def described(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - alike
     return _ONE[manner](_named(models, name))
 
 
-def shown(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - one shape
+def shown(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - alike
     model = _named(models, name)
     skills = dict.fromkeys(_SKILLS[surface] for surface in model.surfaces if surface in _SKILLS)
     skills |= dict.fromkeys(word for offer, word in _OFFERS.items() if offer in (model.offers or ()))
@@ -177,7 +177,7 @@ def shown(manner: Manner, models: Models, query: Query, name: str) -> Mapping[st
     return {"modified_at": _EPOCH, "details": _details(), "model_info": size, "capabilities": list(skills)}
 
 
-def version(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001
+def version(manner: Manner, models: Models, query: Query, name: str) -> Mapping[str, object]:  # noqa: ARG001 - alike
     return {"version": OLLAMA_API}
 
 

@@ -9,6 +9,9 @@ _BY_PATH = (
     ("/v1beta/", Manner.GOOGLE),
     ("/api/", Manner.OLLAMA),
     ("/openai/", Manner.OPENAI),
+    ("/preferences", Manner.PLAIN),
+    ("/memories", Manner.PLAIN),
+    ("/process", Manner.PLAIN),
 )
 _GOOGLE = (b"x-goog-api-key", b"x-goog-api-client")
 _ANTHROPIC_AGENT = b"anthropic/"

@@ -7,11 +7,27 @@ from functools import cache
 
 from securellm.core.errors import Code
 from securellm.core.surfaces import Manner, Surface, manner_of
-from securellm.ingress import listings
+from securellm.ingress import listings, personal
 from securellm.ingress.headers import KEY_HEADERS
+from securellm.ingress.kept import ID, PATHS, QUERY_VALUE, Row
 from securellm.ingress.listings import LISTINGS, Listing
+from securellm.ingress.personal import Personal
 from securellm.ingress.routes import MODEL, ROUTES, Route
-from securellm.ingress.schemas import ERRORS, EVERY_MODEL, FILE, OBJECT, ONE_MODEL, REQUESTS, TEXT, Json, object_of, ref
+from securellm.ingress.schemas import (
+    ERRORS,
+    EVERY_MODEL,
+    FILE,
+    KEPT_REQUESTS,
+    OBJECT,
+    ONE_MODEL,
+    PERSONAL_ANSWERS,
+    PERSONAL_REQUESTS,
+    REQUESTS,
+    TEXT,
+    Json,
+    object_of,
+    ref,
+)
 
 PATH = "/openapi.json"
 
@@ -62,6 +78,7 @@ _ASKED: Mapping[str, tuple[str, str, Json]] = {
     "Provider": ("x-provider", "The one provider id that may answer.", TEXT),
     "Cache": ("x-securellm-cache", "`no-store` or `no-cache`.", TEXT),
     "Deadline": ("x-request-deadline", "Seconds the caller will wait.", {**TEXT, "pattern": r"^\d{1,8}(\.\d{1,3})?$"}),
+    "Preferences": (personal.HEADER, "`apply`: answer a chat as its person prefers.", {"enum": [personal.APPLY]}),
     "IdempotencyKey": ("idempotency-key", "What the caller calls this request.", {**TEXT, "pattern": "^[ -~]{1,255}$"}),
 }
 _SCHEMES: Mapping[str, Json] = {
@@ -74,7 +91,12 @@ def document() -> Json:
     """The whole document. Equal code, equal document: nothing of an installation stands in it."""
     paths: dict[str, Json] = {
         **{route.template: {"post": _governed(route)} for route in ROUTES.values()},
+        **{template: {method.lower(): _kept(row) for method, row in rows.items()} for template, rows in PATHS.items()},
         **{listing.template: {_method(listing): _listed(listing)} for listing in LISTINGS.values()},
+        **{
+            template: {method.lower(): _personal(place, method) for method in place.methods}
+            for template, place in personal.PATHS.items()
+        },
     }
     for path, content in _OPEN.items():
         paths[path] = {"get": _open(path, content)}
@@ -114,9 +136,13 @@ def written() -> bytes:
     return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
+def _asked(*without: str) -> list[Json]:
+    return [ref("parameters", name) for name in _ASKED if name not in without]
+
+
 def _governed(route: Route) -> Json:
     manner = manner_of(route.surface)
-    parameters = [ref("parameters", name) for name in _ASKED]
+    parameters = _asked(*(() if route.surface is Surface.CHAT else ("Preferences",)))
     if MODEL in route.template:
         parameters.append(_PATH_MODEL)
     if route.alt:
@@ -138,6 +164,85 @@ def _governed(route: Route) -> Json:
             **_refusals(manner, _statuses()),
         },
     }
+
+
+def _kept(row: Row) -> Json:
+    errand = row.errand
+    manner = manner_of(errand.surface)
+    operation: Json = {
+        "operationId": _operation_id(errand.method.lower(), row.template),
+        "tags": [_family(manner)],
+        "summary": f"The errand {errand.name}, on the surface {errand.surface.value}. No model is named.",
+        "parameters": [
+            *_asked("Cache", "Preferences"),
+            *(
+                {"name": name, "in": "path", "required": True, "schema": ref("schemas", "KeptId")}
+                for name in re.findall(r"\{(\w+)\}", row.template)
+            ),
+            *(
+                {"name": name, "in": "query", "schema": {**TEXT, "pattern": QUERY_VALUE}}
+                for name in sorted(errand.query)
+                if "[" not in name
+            ),
+        ],
+        "responses": {
+            "200": {
+                "description": "The provider's answer, screened.",
+                "headers": _sent("RequestId", "DecisionId"),
+                "content": {"*/*": {}} if errand.dialect.raw else {"application/json": {"schema": OBJECT}},
+            },
+            **_refusals(manner, _statuses()),
+        },
+    }
+    if errand.takes != "nothing":
+        kind = "multipart/form-data" if errand.takes == "form" else "application/json"
+        schema = KEPT_REQUESTS[errand.name]
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
+    return operation
+
+
+_ASKED_OF_A_PERSON: Mapping[str, tuple[str, str]] = {
+    "/preferences": ("Preferences", "What the person has stated; nothing is inferred."),
+    "/memories": ("Memories", "What the person has agreed to have remembered."),
+    "/memories/{memory_id}": ("Deleted", "One memory."),
+    personal.PROCESS: ("Processed", "A text, processed as its person prefers: a chat like any other."),
+}
+"""Of each path of a person's own, what it answers with and what it is."""
+
+
+def _personal(place: Personal, method: str) -> Json:
+    answer, about = _ASKED_OF_A_PERSON[place.template]
+    statuses = {"200"}
+    if method == "DELETE":
+        answer = "Deleted"
+    elif method == "POST" and place.acts:
+        answer, statuses = "Memory", {"200", "201"}
+    asked = [] if place.acts else _asked("Preferences")
+    if place.template == "/preferences" and method != "GET":
+        asked.append({"name": "if-match", "in": "header", "schema": {**TEXT, "pattern": '^"[0-9]{1,19}"$'}})
+    if "{memory_id}" in place.template:
+        asked.append({"name": "memory_id", "in": "path", "required": True, "schema": TEXT})
+    operation: Json = {
+        "operationId": _operation_id(method.lower(), place.template),
+        "tags": ["Personal"],
+        "summary": about,
+        "parameters": asked,
+        "responses": {
+            **{
+                status: {
+                    "description": "In the gateway's own shape.",
+                    "headers": _sent("RequestId"),
+                    "content": {"application/json": {"schema": ref("schemas", answer)}},
+                }
+                for status in sorted(statuses)
+            },
+            **_refusals(Manner.PLAIN, _statuses()),
+        },
+    }
+    schema = PERSONAL_REQUESTS.get((place.template, method))
+    if schema is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
 
 
 def _answers(route: Route) -> Json:
@@ -231,9 +336,15 @@ def _schemas() -> Json:
             "pattern": "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$",
             "description": "A name that GET /v1/models lists. In a body it may be left out: the default is meant.",
         },
+        "KeptId": {
+            "type": "string",
+            "pattern": ID,
+            "description": "An id that a provider gave out to this tenant; any other is answered with 404.",
+        },
         "Code": {"enum": [code.value for code in Code if code not in _NEVER_ANSWERED]},
         **{_request_name(surface): schema for surface, schema in REQUESTS.items()},
         **{f"{_family(manner)}Error": schema for manner, schema in ERRORS.items()},
+        **PERSONAL_ANSWERS,
         **{_model_name(manner, one=True): schema for manner, schema in ONE_MODEL.items()},
         **{_model_name(manner, one=False): schema for manner, schema in EVERY_MODEL.items()},
     }

@@ -34,9 +34,13 @@ class Query:
                 )
         return cls(pairs)
 
+    def every(self, name: str) -> list[str]:
+        """All values of a parameter, in order."""
+        return [value for given, value in self._pairs if given == name]
+
     def one(self, name: str) -> str | None:
         """The value of a parameter. Raises Refusal(INVALID_REQUEST) when it is given twice."""
-        values = [value for given, value in self._pairs if given == name]
+        values = self.every(name)
         if len(values) > 1:
             raise Refusal(Code.INVALID_REQUEST, f"{name} stands in the address twice", param=name)
         return values[0] if values else None

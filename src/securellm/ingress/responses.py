@@ -1,6 +1,6 @@
 """OpenAI responses, as a client asks (POST /v1/responses)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal
@@ -99,8 +99,10 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     """The facts of a response request. Raises Refusal (INVALID_REQUEST, UNSUPPORTED_FIELD) naming the field."""
     members = document.members()
     facts.refuse_other_models(members)
-    if facts.flag(members, "background"):
-        raise Refusal(Code.UNSUPPORTED_FIELD, "background responses outlive their audit record", param="background")
+    background = facts.flag(members, "background")
+    if background and facts.flag(members, "stream"):
+        reason = "a stream ends with its record, and a response in the background goes on after it"
+        raise Refusal(Code.UNSUPPORTED_FIELD, reason, param="background")
     given = members.get("input")
     items: list[Members] = []
     if isinstance(given, list):
@@ -142,8 +144,9 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
             service_tier=facts.text(members, "service_tier", default="") or None,
         ),
         needs=responses_needs(members),
-        deterministic=facts.is_zero(members.get("temperature")) and not (asked or whole or kept),
+        deterministic=facts.is_zero(members.get("temperature")) and not (asked or whole or kept or background),
         cache_control=headers.get("x-securellm-cache", ""),
+        background=background,
     )
 
 
@@ -163,17 +166,13 @@ def _is_callers(tool: Members) -> bool:
     return isinstance(kind, str) and kind in _CALLED_BY_CALLER
 
 
-def _kept(members: Members, items: Iterable[Members], tools: Iterable[Members]) -> Iterator[str]:
+def _kept(members: Members, items: Collection[Members], tools: Iterable[Members]) -> Iterator[str]:
     """The names of everything in a body that a provider keeps for those who know its name."""
     conversation: Value = members.get("conversation")
     yield from facts.listed_names([members.get("previous_response_id"), conversation])
     yield from facts.names(conversation, "id")
     yield from facts.names(members.get("prompt_cache_options"), "comparison_response_id")
-    for item in items:
-        if item.get("type") in (None, "item_reference") and "role" not in item:
-            yield from facts.names(item, "id")
-    for part in _parts(items):
-        yield from facts.names(part, "file_id")
+    yield from named_in(items)
     for tool in tools:
         for place in (tool.get("container"), tool.get("environment")):
             yield from facts.listed_names([place])
@@ -182,3 +181,12 @@ def _kept(members: Members, items: Iterable[Members], tools: Iterable[Members]) 
                 yield from facts.listed_names(place.get("file_ids"))
         yield from facts.listed_names(tool.get("vector_store_ids"))
         yield from facts.names(tool.get("input_image_mask"), "file_id")
+
+
+def named_in(items: Collection[Members]) -> Iterator[str]:
+    """The names of what a provider keeps, as items name it."""
+    for item in items:
+        if item.get("type") in (None, "item_reference") and "role" not in item:
+            yield from facts.names(item, "id")
+    for part in _parts(items):
+        yield from facts.names(part, "file_id")

@@ -63,7 +63,7 @@ REQUESTS: Mapping[Surface, Json] = {
             "input": {"oneOf": [TEXT, _OBJECTS]},
             "tools": _TOOLS,
             "stream": _FLAG,
-            "background": {"enum": [False, None]},
+            "background": _FLAG,
             "max_output_tokens": _COUNT,
             "max_tool_calls": _COUNT,
             "service_tier": _maybe("string"),
@@ -134,6 +134,31 @@ REQUESTS: Mapping[Surface, Json] = {
 }
 """What the gateway itself requires of a body."""
 
+_METADATA: Json = {"type": ["object", "null"], "additionalProperties": TEXT}
+
+KEPT_REQUESTS: Mapping[str, Json] = {
+    "conversations.create": object_of(properties={"items": _OBJECTS, "metadata": _METADATA}),
+    "conversations.update": object_of(["metadata"], {"metadata": _METADATA}),
+    "conversations.items.create": object_of(["items"], {"items": _OBJECTS}),
+    "files.create": object_of(
+        ["file", "purpose"], {"file": FILE, "purpose": {"enum": ["batch", "user_data", "vision"]}}
+    ),
+    "batches.create": object_of(
+        ["input_file_id", "endpoint", "completion_window"],
+        {"input_file_id": TEXT, "endpoint": TEXT, "completion_window": TEXT, "metadata": _METADATA},
+    ),
+    "message_batches.create": object_of(
+        ["requests"],
+        {
+            "requests": {
+                "type": "array",
+                "items": object_of(["custom_id", "params"], {"custom_id": TEXT, "params": OBJECT}),
+            }
+        },
+    ),
+}
+"""The same of the body of an errand, by its name."""
+
 _CODE = ref("schemas", "Code")
 
 ERRORS: Mapping[Manner, Json] = {
@@ -169,6 +194,58 @@ ERRORS: Mapping[Manner, Json] = {
         },
     ),
     Manner.OLLAMA: object_of(["error", "code"], {"error": TEXT, "code": _CODE}),
+    Manner.PLAIN: object_of(
+        ["type", "title", "status", "code", "reason", "remedy", "param", "request_id"],
+        {
+            "type": TEXT,
+            "title": TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "code": _CODE,
+            "reason": TEXT,
+            "remedy": TEXT,
+            "param": _maybe("string"),
+            "request_id": TEXT,
+        },
+    ),
+}
+
+_WORDS: Json = {"type": ["string", "null"], "maxLength": 80}
+_STATED = {"tone": _WORDS, "format": _WORDS, "language": _WORDS}
+_STATING: Json = {**object_of((), _STATED), "additionalProperties": False}
+_MEMORY = object_of(
+    ["id", "text", "consented_at", "consented_in", "offered_in"],
+    {"id": TEXT, "text": TEXT, "consented_at": TEXT, "consented_in": TEXT, "offered_in": _maybe("string")},
+)
+_USED = ("prompt_tokens", "completion_tokens", "total_tokens")
+PERSONAL_REQUESTS: Mapping[tuple[str, str], Json] = {
+    ("/preferences", "PUT"): _STATING,
+    ("/preferences", "PATCH"): _STATING,
+    ("/memories", "POST"): {
+        **object_of(
+            ["text", "consent"],
+            {"text": {**TEXT, "maxLength": 500}, "consent": {"const": True}, "offered_in": _maybe("string")},
+        ),
+        "additionalProperties": False,
+    },
+    ("/process", "POST"): {**object_of(["text"], {"text": TEXT, "model": MODEL}), "additionalProperties": False},
+}
+"""Bodies of the paths of a person's own, by path and method; the others take none."""
+PERSONAL_ANSWERS: Mapping[str, Json] = {
+    "Preferences": object_of([*_STATED, "updated_at"], {**_STATED, "updated_at": _maybe("string")}),
+    "Memory": _MEMORY,
+    "Memories": object_of(["data"], {"data": _list(_MEMORY)}),
+    "Deleted": object_of(["deleted"], {"deleted": {"const": True}}),
+    "Processed": object_of(
+        ["text", "usage", "model", "latency_ms", "request_id"],
+        {
+            "text": TEXT,
+            "usage": object_of(_USED, {name: _maybe("integer") for name in _USED}),
+            "model": _maybe("string"),
+            "latency_ms": {"type": "integer", "minimum": 0},
+            "request_id": TEXT,
+            "suggestions": _list(object_of(["text"], {"text": TEXT})),
+        },
+    ),
 }
 
 ONE_MODEL: Mapping[Manner, Json] = {

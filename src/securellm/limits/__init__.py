@@ -3,5 +3,6 @@
 from securellm.limits.model import Admission, Rate, Remaining, TenantRates, Window
 from securellm.limits.rules import network_of
 from securellm.limits.service import Limits
+from securellm.limits.store import LIMITS
 
-__all__ = ["Admission", "Limits", "Rate", "Remaining", "TenantRates", "Window", "network_of"]
+__all__ = ["LIMITS", "Admission", "Limits", "Rate", "Remaining", "TenantRates", "Window", "network_of"]

@@ -1,11 +1,12 @@
 """How fast: the keys of `limits` under a tenant and a provider."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from securellm.limits.model import Rate, TenantRates
 from securellm.settings import Field
+from securellm.settings.fields import ID_PATTERN, ID_SHAPE
 
 
 class TenantLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +27,13 @@ class TenantLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             tokens=None if tokens is None else Rate(per_minute=tokens, burst=tokens),
             parallel=self.parallel,
         )
+
+
+class StoredLimits(TenantLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits that are not declared in the file: whose they are, and how fast those may ask."""
+
+    scope: Annotated[Literal["tenant", "project", "key", "user"], Field(help="what kind of caller they bound")]
+    target: Annotated[str, Field(help="id of the caller", pattern=ID_PATTERN, shape=ID_SHAPE)]
 
 
 class ProviderLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

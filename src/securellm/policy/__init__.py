@@ -1,7 +1,75 @@
-"""May they: the model allow-lists of tenants and keys, default deny."""
+"""May they: the model allow-lists of tenants and keys, and the bundles of Cedar policies in force; default deny."""
 
-from securellm.policy.model import Facts, Permit
-from securellm.policy.rules import bundle_of, visible_models
+from securellm.policy.bundles import Bundle, BundleRefused, Case, bundle_json, hash_of, open_bundle, read_bundle
+from securellm.policy.comparing import Comparison, Standing, compare, questions_of
+from securellm.policy.engine import CompiledBundle, PolicyRow
+from securellm.policy.explaining import Explanation, compiled_of, explain
+from securellm.policy.inforce import INSTALLATION, NO_POLICIES, Declared, Policies, compile_policies
+from securellm.policy.model import Facts, GuardFacts, Obligations, Permit, PolicyDenied, Question
+from securellm.policy.profiles import Profile
+from securellm.policy.proving import prove
+from securellm.policy.reports import CaseResult, Report
+from securellm.policy.rules import bound, bundle_of, visible_models
+from securellm.policy.schema import SCHEMA, Action
 from securellm.policy.service import Policy
+from securellm.policy.store import (
+    VERSIONS,
+    enforce,
+    propose,
+    stored_policies,
+    to_shadow,
+    version,
+    versions,
+    withdraw,
+)
+from securellm.policy.versions import State, Version
 
-__all__ = ["Facts", "Permit", "Policy", "bundle_of", "visible_models"]
+__all__ = [
+    "INSTALLATION",
+    "NO_POLICIES",
+    "SCHEMA",
+    "VERSIONS",
+    "Action",
+    "Bundle",
+    "BundleRefused",
+    "Case",
+    "CaseResult",
+    "Comparison",
+    "CompiledBundle",
+    "Declared",
+    "Explanation",
+    "Facts",
+    "GuardFacts",
+    "Obligations",
+    "Permit",
+    "Policies",
+    "Policy",
+    "PolicyDenied",
+    "PolicyRow",
+    "Profile",
+    "Question",
+    "Report",
+    "Standing",
+    "State",
+    "Version",
+    "bound",
+    "bundle_json",
+    "bundle_of",
+    "compare",
+    "compile_policies",
+    "compiled_of",
+    "enforce",
+    "explain",
+    "hash_of",
+    "open_bundle",
+    "propose",
+    "prove",
+    "questions_of",
+    "read_bundle",
+    "stored_policies",
+    "to_shadow",
+    "version",
+    "versions",
+    "visible_models",
+    "withdraw",
+]

@@ -1,10 +1,12 @@
 """How to talk to each upstream: one row a kind, one dialect a surface, and the calls themselves."""
 
-from securellm.providers.dialects import DIALECTS
+from securellm.providers.dialects import BATCHINGS, DIALECTS, ERRANDS, Batching, Progress, every_text, without
 from securellm.providers.failures import failure
 from securellm.providers.mock import MockSender
 from securellm.providers.model import (
+    BatchPart,
     Dialect,
+    Errand,
     EventView,
     Fragment,
     Framing,
@@ -20,6 +22,7 @@ from securellm.providers.ports import Sender, UpstreamReply
 from securellm.providers.registry import DEMO_KIND, KINDS
 from securellm.providers.service import Provider, Providers, build_request
 from securellm.providers.sse import SseParser, rewrite, without_notes
+from securellm.providers.store import PROVIDERS
 from securellm.providers.translation import (
     DIRECTIONS,
     UNSIGNED,
@@ -35,19 +38,26 @@ from securellm.providers.translation import (
 )
 
 __all__ = [
+    "BATCHINGS",
     "DEMO_KIND",
     "DIALECTS",
     "DIRECTIONS",
+    "ERRANDS",
     "KINDS",
+    "PROVIDERS",
     "UNSIGNED",
+    "BatchPart",
+    "Batching",
     "Dialect",
     "Direction",
+    "Errand",
     "EventView",
     "Fragment",
     "Framing",
     "Mirror",
     "MockSender",
     "Occasion",
+    "Progress",
     "Provider",
     "ProviderKind",
     "Providers",
@@ -62,6 +72,7 @@ __all__ = [
     "Translated",
     "UpstreamReply",
     "build_request",
+    "every_text",
     "failure",
     "foreign_proofs",
     "may_stray",
@@ -69,5 +80,6 @@ __all__ = [
     "strays",
     "translate_answer",
     "translate_ask",
+    "without",
     "without_notes",
 ]

@@ -1,6 +1,7 @@
 """The nouns of talking to upstreams: a kind of provider, what a reply says, what one event of a stream says."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -8,7 +9,7 @@ import msgspec
 
 from securellm.core.document import Document, Patch, Value
 from securellm.core.errors import UpstreamFailure
-from securellm.core.kept import Kept
+from securellm.core.kept import Kept, KeptKind
 from securellm.core.messages import Attachment, Kind, Leaf, Path
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
@@ -300,3 +301,54 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How a request is written that is not JSON."""
     read_media: Callable[[Document, bytes, str], ReplyFacts] | None = None
     """What a reply says that is not JSON: given the request, the reply and its content type. None: it is JSON."""
+    raw: bool = False
+    """Whether `read_media` reads every reply, whatever type it says it is of."""
+
+
+ID = "{id}"
+"""Where the path of an errand names a thing."""
+
+
+class BatchPart(Enum):
+    """What an errand is in the life of a batch."""
+
+    MADE_FROM = auto()
+    """Its requests are handed in, in a file."""
+    BEGUN = auto()
+    """It begins, and will cost."""
+    SEEN = auto()
+    """It is looked at, or stopped: it may say that it has ended, and what it cost."""
+    ANSWERS = auto()
+    """Its answers are read, or a file that may hold them."""
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of things that a provider keeps, or of the place where it keeps them. No model is named."""
+
+    name: str
+    """In policies and records, such as `stored_responses.delete`."""
+    method: Literal["GET", "POST", "DELETE"]
+    path: str = ""
+    """What follows the path of its surface; `{id}` stands for each id in turn."""
+    dialect: Dialect
+    """How it is written and its answer read. Never streamed."""
+    takes: Literal["nothing", "json", "form"] = "nothing"
+    query: frozenset[str] = frozenset()
+    """The parameters that travel on."""
+    ends: bool = False
+    """Whether the thing that the path names last is kept no more once this is answered."""
+    batch: BatchPart | None = None
+    lists: "Errand | None" = None
+    """The errand that shows one of what this lists. A list is made here, of what the tenant has: never by the provider,
+    to whom all tenants are one."""
+    kind: KeptKind | None = None
+    """What is listed."""
+
+    @property
+    def surface(self) -> Surface:
+        return self.dialect.surface
+
+    @property
+    def looks(self) -> bool:
+        """Whether it only looks: then it can be asked again, and what it shows was given out before."""
+        return self.method == "GET"

@@ -5,6 +5,9 @@ from securellm.providers.model import ProviderKind, Rate
 
 _CHAT = {Surface.CHAT: "/chat/completions"}
 _RESPONSES = {Surface.RESPONSES: "/responses"}
+_STORED = {Surface.STORED_RESPONSES: "/responses"}
+_CONVERSATIONS = {Surface.CONVERSATIONS: "/conversations"}
+_BATCHES = {Surface.FILES: "/files", Surface.BATCHES: "/batches"}
 _MESSAGES = {Surface.MESSAGES: "/messages"}
 _EMBEDDINGS = {Surface.EMBEDDINGS: "/embeddings"}
 _MEDIA = {
@@ -36,7 +39,7 @@ _ROWS = (
         auth="bearer",
         credential_required=True,
         default_rate=Rate(requests_per_minute=3_500, burst=100),
-        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS, **_MEDIA},
+        surfaces={**_CHAT, **_RESPONSES, **_STORED, **_CONVERSATIONS, **_EMBEDDINGS, **_MEDIA, **_BATCHES},
         cap_fields={
             Surface.CHAT: ("max_completion_tokens", "max_tokens"),
             Surface.RESPONSES: ("max_output_tokens",),
@@ -49,7 +52,11 @@ _ROWS = (
         auth="x-api-key",
         credential_required=True,
         default_rate=Rate(requests_per_minute=50, burst=5),
-        surfaces={**_MESSAGES, Surface.MESSAGE_TOKENS: "/messages/count_tokens"},
+        surfaces={
+            **_MESSAGES,
+            Surface.MESSAGE_TOKENS: "/messages/count_tokens",
+            Surface.MESSAGE_BATCHES: "/messages/batches",
+        },
         cap_fields={Surface.MESSAGES: ("max_tokens",)},
         extra_headers={"anthropic-version": "2023-06-01"},
         forwarded_headers=frozenset({"anthropic-version", "anthropic-beta"}),
@@ -76,7 +83,7 @@ _ROWS = (
         auth="bearer",
         credential_required=True,
         default_rate=Rate(requests_per_minute=480, burst=50),
-        surfaces={**_CHAT, **_RESPONSES},
+        surfaces={**_CHAT, **_RESPONSES, **_STORED},
         cap_fields={
             Surface.CHAT: ("max_completion_tokens", "max_tokens"),
             Surface.RESPONSES: ("max_output_tokens",),
@@ -111,7 +118,16 @@ _ROWS = (
         auth="bearer",
         credential_required=False,
         default_rate=_UNBOUND,
-        surfaces={**_CHAT, **_RESPONSES, **_EMBEDDINGS, **_MEDIA, Surface.RERANK: "/rerank"},
+        surfaces={
+            **_CHAT,
+            **_RESPONSES,
+            **_STORED,
+            **_CONVERSATIONS,
+            **_EMBEDDINGS,
+            **_MEDIA,
+            **_BATCHES,
+            Surface.RERANK: "/rerank",
+        },
         cap_fields={Surface.CHAT: ("max_tokens",), Surface.RESPONSES: ("max_output_tokens",)},
     ),
     ProviderKind(

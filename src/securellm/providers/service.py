@@ -1,6 +1,6 @@
 """Calls to providers: our headers and credential on, the caller's off, errors in our own words."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
@@ -10,9 +10,9 @@ from securellm.core.errors import Code, Fault, UpstreamFailure
 from securellm.core.surfaces import Surface
 from securellm.providers.dialects import DIALECTS
 from securellm.providers.failures import envelope, failure, told
-from securellm.providers.model import ProviderKind
+from securellm.providers.model import ID, Dialect, Errand, ProviderKind
 from securellm.providers.ports import Sender, UpstreamReply
-from securellm.secrets import SecretValue
+from securellm.secrets import Credential, SecretValue
 from securellm.transport import Headers, OutboundRequest, Target, Timeouts
 
 _LONGEST_ERROR = 64 * 1024
@@ -27,7 +27,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: ProviderKind
     base: Target
-    credential: SecretValue | None
+    credential: Credential | None
     timeouts: Timeouts
     sender: Sender
     cap_fields: Mapping[Surface, tuple[str, ...]] = msgspec.field(default_factory=dict)
@@ -43,6 +43,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     def serves(self, surface: Surface) -> bool:
         return surface in self.kind.surfaces
+
+    def shown(self) -> SecretValue | None:
+        """The credential as it stands now. Raises Fault(CREDENTIAL_UNAVAILABLE) when it may not be used."""
+        return None if self.credential is None else self.credential.current()
 
 
 class Providers:
@@ -79,8 +83,13 @@ class Providers:
         query: str = "",
         stream: bool = False,
         timeouts: Timeouts | None = None,
+        errand: Errand | None = None,
+        names: Sequence[str] = (),
+        credential: SecretValue | None = None,
     ) -> UpstreamReply:
         """The provider's answer, once its head says success; the caller closes it.
+
+        An `errand` is run for the things of these `names`. Without a `credential` it is the present one.
 
         Raises `UpstreamFailure` for every other answer and for none at all, `Fault` when the call cannot be made.
         """
@@ -96,10 +105,15 @@ class Providers:
             traceparent=traceparent,
             query=query,
             stream=stream,
+            errand=errand,
+            names=names,
+            credential=credential,
         )
         reply = await provider.sender.send(request, timeouts=timeouts if timeouts is not None else provider.timeouts)
         try:
-            wrong = await self._wrong(provider, surface, reply, stream=stream)
+            wrong = await self._wrong(provider, _dialect(surface, errand), reply, stream=stream)
+            if wrong is not None and names:
+                wrong = _of_what_is_kept(wrong)
         except BaseException:
             await reply.aclose()
             raise
@@ -109,7 +123,7 @@ class Providers:
         return reply
 
     async def _wrong(
-        self, provider: Provider, surface: Surface, reply: UpstreamReply, *, stream: bool
+        self, provider: Provider, dialect: Dialect, reply: UpstreamReply, *, stream: bool
     ) -> UpstreamFailure | None:
         headers = readable(reply.headers)
         if reply.status != 200:
@@ -117,10 +131,10 @@ class Providers:
             return failure(provider.kind, reply.status, headers, body, now_us=self._clock.now_us(), redact=self._redact)
         if headers.get("content-encoding", "identity") != "identity":
             return UpstreamFailure(Code.BAD_REPLY, "the provider compressed its reply, unasked", provider_status=200)
-        due = _accepted(surface, stream=stream)
+        due = _accepted(dialect, stream=stream)
         kind = headers.get("content-type", due).partition(";")[0].strip().lower()
-        streamed = stream and DIALECTS[surface].framing is not None
-        media = DIALECTS[surface].read_media is not None and not streamed and not kind.startswith("text/html")
+        streamed = stream and dialect.framing is not None
+        media = dialect.raw or (dialect.read_media is not None and not streamed and not kind.startswith("text/html"))
         if media or kind == due or (not streamed and kind.endswith("+json")):
             return None
         if streamed and envelope(body := await _error_body(reply)) is not None:
@@ -142,10 +156,14 @@ def build_request(
     traceparent: str,
     query: str = "",
     stream: bool = False,
+    errand: Errand | None = None,
+    names: Sequence[str] = (),
+    credential: SecretValue | None = None,
 ) -> OutboundRequest:
     """The request as it leaves. `client_headers` have lower-case names; only what the kind lists travels on.
 
-    `model` is the upstream's name for the model, for surfaces that have it in their path.
+    `model` is the upstream's name for the model, for surfaces that have it in their path; `names` are the ids in the
+    path of an `errand`.
     """
     kind = provider.kind
     if surface not in kind.surfaces:
@@ -153,7 +171,11 @@ def build_request(
     template = kind.surfaces[surface]
     if stream:
         template = kind.stream_paths.get(surface, template)
+    if errand is not None:
+        template += _named(errand, names)
     path, _, own_query = template.replace("{model}", quote(model, safe="/")).partition("?")
+    dialect = _dialect(surface, errand)
+    written = {"content-type": content_type} if errand is None or errand.takes != "nothing" else {}
     headers = {
         **kind.extra_headers,
         **{
@@ -161,23 +183,51 @@ def build_request(
             for name, value in client_headers.items()
             if name in kind.forwarded_headers and name not in _NEVER_FORWARDED
         },
-        "content-type": content_type,
-        "accept": _accepted(surface, stream=stream),
+        **written,
+        "accept": _accepted(dialect, stream=stream),
         "x-client-request-id": request_id,
         "traceparent": traceparent,
     }
-    kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] in kind.forwarded_query]
+    forwarded = kind.forwarded_query if errand is None else kind.forwarded_query | errand.query
+    kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] in forwarded]
     asked = "&".join(part for part in (own_query, urlencode(kept)) if part)
     return OutboundRequest(
-        method="POST",
+        method="POST" if errand is None else errand.method,
         path=_below(provider.base.path, path) + (f"?{asked}" if asked else ""),
-        headers=(*((name.encode("ascii"), _header(value)) for name, value in headers.items()), *_auth(provider)),
+        headers=(
+            *((name.encode("ascii"), _header(value)) for name, value in headers.items()),
+            *_auth(provider, credential),
+        ),
         body=body,
     )
 
 
-def _accepted(surface: Surface, *, stream: bool) -> str:
-    dialect = DIALECTS[surface]
+def _dialect(surface: Surface, errand: Errand | None) -> Dialect:
+    return DIALECTS[surface] if errand is None else errand.dialect
+
+
+def _named(errand: Errand, names: Sequence[str]) -> str:
+    """The errand's path for the things of these names, each one segment whatever it is made of."""
+    around = errand.path.split(ID)
+    if len(around) != len(names) + 1 or not {"", ".", ".."}.isdisjoint(names):
+        raise Fault(Code.INTERNAL, f"{errand.name} does not name {len(names)} things in its path")
+    pairs = zip(names, around[1:], strict=True)
+    return around[0] + "".join(quote(name, safe="") + after for name, after in pairs)
+
+
+def _of_what_is_kept(wrong: UpstreamFailure) -> UpstreamFailure:
+    """A provider's own 404 for an id that it gave out here: it has forgotten what it kept."""
+    if wrong.provider_status != 404 or wrong.code is not Code.BAD_REQUEST:
+        return wrong
+    return UpstreamFailure(
+        Code.NOT_KEPT,
+        "the provider keeps no such thing any more",
+        provider_code=wrong.provider_code,
+        provider_status=404,
+    )
+
+
+def _accepted(dialect: Dialect, *, stream: bool) -> str:
     if stream and dialect.framing is not None:
         return dialect.framing.content_type
     return "application/json" if dialect.read_media is None else "*/*"
@@ -204,12 +254,13 @@ def _told(body: bytes) -> UpstreamFailure:
     return told({"code": said.code, "type": said.kind, "message": said.message} if said is not None else None)
 
 
-def _auth(provider: Provider) -> Headers:
+def _auth(provider: Provider, credential: SecretValue | None) -> Headers:
     if provider.credential is None or provider.kind.auth == "none":
         return ()
+    shown = _credential(provider.id, credential if credential is not None else provider.credential.current())
     if provider.kind.auth != "bearer":
-        return ((provider.kind.auth.encode("ascii"), _credential(provider.id, provider.credential)),)
-    return ((b"authorization", b"Bearer " + _credential(provider.id, provider.credential)),)
+        return ((provider.kind.auth.encode("ascii"), shown),)
+    return ((b"authorization", b"Bearer " + shown),)
 
 
 def _credential(provider_id: str, credential: SecretValue) -> bytes:

@@ -4,8 +4,10 @@ from securellm.routing.model import Candidate, FollowUp, Plan, PlannedAttempt
 from securellm.routing.pins import pinned_of, spelled
 from securellm.routing.rules import backoff, follow_up, may_retry, offered, plan, wait_before
 from securellm.routing.service import Router
+from securellm.routing.store import MODELS
 
 __all__ = [
+    "MODELS",
     "Candidate",
     "FollowUp",
     "Plan",

@@ -26,6 +26,11 @@ class PlannedAttempt(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str
     surface: Surface
 
+    @property
+    def place(self) -> str:
+        """As records name it: the provider, and what it is asked for there where that is a model."""
+        return f"{self.provider}/{self.upstream_model}" if self.upstream_model else self.provider
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Proof that the model has a route: where to try, in order. Equal facts and seed make an equal plan."""

@@ -40,6 +40,7 @@ def plan(
     needs: frozenset[Capability] = frozenset(),
     output_cap: int | None = None,
     translatable: Sequence[Surface] = (),
+    allowed: frozenset[str] | None = None,
     seed: int = 0,
 ) -> Plan:
     """Every candidate that can do what is asked, in declared order, the unhealthy after the healthy.
@@ -47,7 +48,8 @@ def plan(
     One that speaks `surface` is spoken to as the caller speaks, and comes before those to whom the request must be
     translated: they are spoken to in the first dialect of `translatable` that they speak. One that is declared not
     to offer all of `needs`, or to write fewer tokens than the caller's `output_cap`, is left out. The unhealthy stay
-    as a last resort: the last way is never taken away in silence. `pinned` names the one provider the caller accepts.
+    as a last resort: the last way is never taken away in silence. `pinned` names the one provider the caller accepts,
+    `allowed` those that policy allows; None is all.
 
     Raises `Refusal` (NO_ROUTE, UNSUPPORTED_CAPABILITY) with the reason.
     """
@@ -56,7 +58,9 @@ def plan(
     unable: list[Candidate] = []
     for candidate in candidates:
         spoken = surface if surface in candidate.surfaces else _first_spoken(translatable, candidate)
-        if pinned is not None and candidate.provider != pinned:
+        if allowed is not None and candidate.provider not in allowed:
+            standing = f"{LEFT_OUT}, policy does not allow this provider"
+        elif pinned is not None and candidate.provider != pinned:
             standing = f"{LEFT_OUT}, another provider is pinned"
         elif spoken is None:
             standing = f"{LEFT_OUT}, does not speak {surface}"
@@ -78,6 +82,10 @@ def plan(
         raise _unsupported(unable, needs, output_cap)
     if not candidates:
         raise Refusal(Code.NO_ROUTE, "no provider serves this model", param="model")
+    if allowed is not None and all(candidate.provider not in allowed for candidate in candidates):
+        raise Refusal(Code.NO_ROUTE, "policy allows no provider of this model", param="model")
+    if allowed is not None and pinned is not None and pinned not in allowed:
+        raise Refusal(Code.NO_ROUTE, "policy does not allow the pinned provider", param="x-provider")
     if pinned is not None and all(candidate.provider != pinned for candidate in candidates):
         raise Refusal(Code.NO_ROUTE, "the pinned provider does not serve this model", param="x-provider")
     raise Refusal(Code.NO_ROUTE, f"no provider of this model speaks {surface}", param="model")

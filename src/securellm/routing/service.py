@@ -29,6 +29,7 @@ class Router:
         needs: frozenset[Capability] = frozenset(),
         output_cap: int | None = None,
         translatable: Sequence[Surface] = (),
+        allowed: frozenset[str] | None = None,
         seed: int = 0,
     ) -> Plan:
         """As `rules.plan`. Each plan adds to the shared retry budget."""
@@ -40,6 +41,7 @@ class Router:
             needs=needs,
             output_cap=output_cap,
             translatable=translatable,
+            allowed=allowed,
             seed=seed,
         )
         self.retries.note_request()

@@ -1,7 +1,22 @@
-"""Where credentials come from, and the value that never prints."""
+"""Where credentials come from, how they stay fresh, and the value that never prints."""
 
+from securellm.secrets.credentials import Credential, CredentialKeeper, FixedCredential, header_safe
 from securellm.secrets.keys import KeyFolder, KeyRefused
-from securellm.secrets.resolver import SecretResolver, SecretUnavailable, process_environment
+from securellm.secrets.model import SecretUnavailable
+from securellm.secrets.resolver import SecretResolver, process_environment
+from securellm.secrets.settings import SecretsSettings
 from securellm.secrets.value import SecretValue
 
-__all__ = ["KeyFolder", "KeyRefused", "SecretResolver", "SecretUnavailable", "SecretValue", "process_environment"]
+__all__ = [
+    "Credential",
+    "CredentialKeeper",
+    "FixedCredential",
+    "KeyFolder",
+    "KeyRefused",
+    "SecretResolver",
+    "SecretUnavailable",
+    "SecretValue",
+    "SecretsSettings",
+    "header_safe",
+    "process_environment",
+]

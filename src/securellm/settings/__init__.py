@@ -10,10 +10,10 @@ from securellm.settings.fields import (
     Permille,
     PricePerMillion,
     Seconds,
-    SecretRef,
     is_loopback,
 )
 from securellm.settings.loader import ConfigError, Problem, effective, load
+from securellm.settings.references import SecretRef
 
 __all__ = [
     "Amount",

@@ -15,6 +15,7 @@ import msgspec
 
 from securellm.core.canonical import Canonical
 from securellm.core.money import Nanos, Picos, format_amount, parse_amount, parse_price_per_million
+from securellm.settings.references import NoReference, SecretRef, parse_reference
 
 Seconds = NewType("Seconds", float)
 """A duration in seconds, written "500ms", "2s", "10m", "1h" or "1d"."""
@@ -44,16 +45,6 @@ class PricePerMillion(msgspec.Struct, frozen=True):
 
     picos: Picos
     currency: str
-
-
-class SecretRef(msgspec.Struct, frozen=True):
-    """Where a secret is: `env:NAME` or `file:PATH`. Never the secret."""
-
-    scheme: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.scheme}:{self.value}"
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -133,7 +124,6 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)", re.ASCII)
 _SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MULTIPLIER = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,3}))?", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})", re.ASCII)
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
@@ -141,8 +131,6 @@ _RFC3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 1 << 63
-_SCHEMES = ("env", "file")
-_LATER_SCHEMES = ("keyring", "vault", "aws", "gcp")
 
 
 def _text(value: object, remedy: str) -> str:
@@ -153,6 +141,8 @@ def _text(value: object, remedy: str) -> str:
 
 def _toml_name(value: object) -> str:
     match value:
+        case None:
+            return "null"
         case bool():
             return "a boolean"
         case int():
@@ -269,20 +259,11 @@ def _parse_permille(value: object) -> Permille:
 
 def _parse_secret(value: object) -> SecretRef:
     remedy = 'write where the secret is: "env:NAME" or "file:PATH"'
-    scheme, colon, rest = _text(value, remedy).partition(":")
-    if colon and scheme in _LATER_SCHEMES:
-        raise FieldError(f"{scheme}: references are not in this release", 'use "env:NAME" or "file:PATH"')
-    if not colon or scheme not in _SCHEMES:
-        raise FieldError(
-            "a literal secret stands in the file",
-            'move it to an environment variable or a file, write "env:NAME" or "file:PATH" here, '
-            "and replace the secret: it has been on disk",
-        )
-    if scheme == "env" and _VARIABLE.fullmatch(rest) is None:
-        raise FieldError("what follows env: is not the name of an environment variable", 'write "env:NAME"')
-    if scheme == "file" and (not rest or "\0" in rest):
-        raise FieldError("what follows file: is not a path", 'write "file:PATH"')
-    return SecretRef(scheme, rest)
+    text = _text(value, remedy)
+    try:
+        return parse_reference(text)
+    except NoReference as none:
+        raise FieldError(none.reason, none.remedy) from None
 
 
 def _parse_listen(value: object) -> Listen:

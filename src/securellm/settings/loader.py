@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -79,12 +79,18 @@ class Complaints:
     def all(self) -> tuple[Problem, ...]:
         return tuple(self._found.values())
 
+    def placed(self) -> tuple[tuple[Path, Problem], ...]:
+        """As `all`, each with its place."""
+        return tuple(self._found.items())
+
 
 class Reading(msgspec.Struct, Generic[T], frozen=True):
     """A file as far as it could be read: `value` is whole, with blanks where `complaints` has a problem."""
 
     value: T
     complaints: Complaints
+    document: Mapping[str, Any]
+    """What was written, as plain values."""
 
 
 def load(text: str, tree: type[T], *, source: str) -> T:
@@ -98,11 +104,15 @@ def load(text: str, tree: type[T], *, source: str) -> T:
 
 def read(text: str, tree: type[T], *, source: str) -> Reading[T]:
     """As `load`, for a caller that has checks of its own to add. Raises `ConfigError` only when it is not TOML."""
-    document = parse(text, source=source)
-    complaints = Complaints(Locator(text))
+    return judge(parse(text, source=source), tree, locator=Locator(text))
+
+
+def judge(document: Mapping[str, Any], tree: type[T], *, locator: Locator | None = None) -> Reading[T]:
+    """As `read`, of plain values: of TOML once parsed, or of the same tables written in JSON."""
+    complaints = Complaints(locator or Locator(""))
     value = _table(table_of(tree), document, (), complaints)
     assert isinstance(value, tree)
-    return Reading(value, complaints)
+    return Reading(value, complaints, document)
 
 
 def parse(text: str, *, source: str) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def _written(shape: Shape, value: Any) -> Canonical:
 
 
 def _table(table: Table, raw: object, path: Path, complaints: Complaints) -> msgspec.Struct:
-    if not isinstance(raw, dict):
+    if not isinstance(raw, Mapping):
         _complain(complaints, path, must_be("a table", raw, "write a table of keys and values"))
         raw = {}
     names = [member.name for member in table.members]
@@ -168,7 +178,7 @@ def _table(table: Table, raw: object, path: Path, complaints: Complaints) -> msg
     return table.tree(**{member.name: _member(member, raw, path, complaints) for member in table.members})
 
 
-def _member(member: Member, raw: dict[str, object], path: Path, complaints: Complaints) -> Any:
+def _member(member: Member, raw: Mapping[str, object], path: Path, complaints: Complaints) -> Any:
     here = (*path, member.name)
     if member.name in raw:
         return _value(member.shape, raw[member.name], here, complaints, field=member.field)
@@ -188,7 +198,7 @@ def _value(shape: Shape, raw: object, path: Path, complaints: Complaints, *, fie
             case Choice(words, make):
                 return make(_chosen(words, raw))
             case Many(item, collect):
-                if not isinstance(raw, list):
+                if not isinstance(raw, list | tuple):
                     raise must_be("an array", raw, "write an array, even for one element")
                 if len(raw) < field.min_items:
                     raise FieldError("is empty", f"name at least {field.min_items}")
@@ -196,7 +206,7 @@ def _value(shape: Shape, raw: object, path: Path, complaints: Complaints, *, fie
                     _value(item, one, (*path, index), complaints, field=field) for index, one in enumerate(raw)
                 )
             case Named(item):
-                if not isinstance(raw, dict):
+                if not isinstance(raw, Mapping):
                     raise must_be("a table", raw, "write a table of keys and values")
                 return {name: _value(item, one, (*path, name), complaints, field=field) for name, one in raw.items()}
             case Table():

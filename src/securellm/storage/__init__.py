@@ -1,10 +1,14 @@
-"""Transactions over SQLite: the data directory, the group-commit journal, the control database, read-only views."""
+"""Transactions: the control plane over SQLite or PostgreSQL, the data directory, the journal, read-only views."""
 
-from securellm.storage.control import ControlStore
+from securellm.storage.columns import BYTES, FLAG, INTEGER, JSON, TEXT
+from securellm.storage.control import Change, Changes, ControlStore, is_postgres
 from securellm.storage.datadir import DataDir
 from securellm.storage.digests import RowDigests
 from securellm.storage.errors import (
+    CommitUncertain,
     DataDirLocked,
+    OutOfScope,
+    ShippingRefused,
     StorageChanged,
     StorageConflict,
     StorageDamaged,
@@ -13,23 +17,48 @@ from securellm.storage.errors import (
 )
 from securellm.storage.reader import damage, open_readonly
 from securellm.storage.schema import Connection, Operation
+from securellm.storage.scope import EVERYWHERE, Scope
+from securellm.storage.session import Session
+from securellm.storage.shelf import Shelf, Shelved
+from securellm.storage.shipment import ShippedRecord
+from securellm.storage.tables import METADATA, installation_table, tenant_table
 from securellm.storage.wal import lost_frames
 from securellm.storage.writer import GroupCommitWriter
 
 __all__ = [
+    "BYTES",
+    "EVERYWHERE",
+    "FLAG",
+    "INTEGER",
+    "JSON",
+    "METADATA",
+    "TEXT",
+    "Change",
+    "Changes",
+    "CommitUncertain",
     "Connection",
     "ControlStore",
     "DataDir",
     "DataDirLocked",
     "GroupCommitWriter",
     "Operation",
+    "OutOfScope",
     "RowDigests",
+    "Scope",
+    "Session",
+    "Shelf",
+    "Shelved",
+    "ShippedRecord",
+    "ShippingRefused",
     "StorageChanged",
     "StorageConflict",
     "StorageDamaged",
     "StorageError",
     "StorageRefused",
     "damage",
+    "installation_table",
+    "is_postgres",
     "lost_frames",
     "open_readonly",
+    "tenant_table",
 ]

@@ -1,104 +1,180 @@
-"""The control database: short synchronous transactions, each write bumping the version that snapshots follow."""
+"""The control plane's store: whole transactions in one scope, and the version that snapshots follow."""
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
-from securellm.core.errors import Code, Fault
-from securellm.storage.errors import StorageConflict, StorageDamaged
-from securellm.storage.schema import CONTROL_APPLICATION, CONTROL_VERSION, UNREADABLE, Connection, connect, prepare
+import msgspec
+from sqlalchemy import Connection, select
+
+from securellm.storage.engines import Database, SqliteDatabase, translated
+from securellm.storage.errors import StorageRefused
+from securellm.storage.migrating import demand_current, prepare_sqlite
+from securellm.storage.scope import EVERYWHERE, Scope
+from securellm.storage.session import Note, Session
+from securellm.storage.tables import CHANGES, DATA_VERSION
+from securellm.storage.walls import demand_walls
 
 T = TypeVar("T")
 
-_SCHEMA = (
-    """CREATE TABLE data_version (
-  only INTEGER PRIMARY KEY CHECK (only = 1),
-  version INTEGER NOT NULL
-) STRICT""",
-)
+KEPT = 10_000
+"""Versions whose changes are kept: who is further behind reads everything anew."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One thing that a write changed."""
+
+    version: int
+    kind: str
+    tenant: str
+    name: str
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What happened after some version. Unless `complete`, anything may have."""
+
+    version: int
+    complete: bool
+    items: tuple[Change, ...]
 
 
 class ControlStore:
-    """control.db. Blocking: called from a thread or a command, never on the event loop. Safe to share by threads."""
+    """The control plane. Blocking: called from a thread or a command, never on the event loop. Threads may share it.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
+    Writes are one after another, over all processes; a read sees one moment.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @classmethod
-    def open(cls, path: Path, schema: Sequence[str]) -> "ControlStore":
-        """Open or create `path` with the slices' tables.
+    def open(cls, location: str | Path, *, migrate: bool, password: Callable[[], str] | None = None) -> "ControlStore":
+        """The store at `location`: the path of a SQLite file, or a `postgresql://` address without a password.
 
-        Raises `StorageRefused` for a file of another schema, `StorageDamaged` for one that cannot be opened.
+        `migrate` brings an older file up to date; a missing one is always made. A server's schema is brought up to
+        date by `securellm db migrate` alone. `password` is asked for each new connection to a server.
+        Raises `StorageRefused` for a schema that is unknown, not up to date or not behind its walls,
+        `StorageDamaged` for a file that cannot be read, `Fault` (STORAGE_UNAVAILABLE) for a server out of reach.
         """
-        try:
-            connection = connect(path)
-            try:
-                prepare(
-                    connection,
-                    (*_SCHEMA, *schema),
-                    application=CONTROL_APPLICATION,
-                    version=CONTROL_VERSION,
-                    path=path,
-                )
-                connection.execute("INSERT OR IGNORE INTO data_version VALUES (1, 0)")
-            except BaseException:
-                connection.close()
-                raise
-        except UNREADABLE as error:
-            raise StorageDamaged(
-                f"the control database {path} cannot be opened: {error}",
-                remedy="Restore it from a backup.",
-            ) from error
-        return cls(connection)
+        if isinstance(location, str) and is_postgres(location):
+            return cls(_postgres(location, password))
+        path = Path(location)
+        prepare_sqlite(path, migrate=migrate)
+        return cls(SqliteDatabase(path))
 
     @property
     def version(self) -> int:
         """Rises with every write, by whichever process; equal versions mean equal content."""
         return self.read(_version)
 
-    def read(self, query: Callable[[Connection], T]) -> T:
+    def changes(self, after: int) -> Changes:
+        """What was written since the version `after`, in order."""
+        return self.read(lambda session: _changes(session, after))
+
+    def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
         """What `query` finds, in one consistent view. Raises `Fault` (STORAGE_UNAVAILABLE)."""
-        with self._transaction("BEGIN"):
-            return query(self._connection)
+        with (
+            translated(self._database.name),
+            self._database.transaction(scope, writing=False) as connection,
+        ):
+            return query(Session(connection, scope, writing=False, database=self._database.name))
 
-    def write(self, change: Callable[[Connection], T]) -> T:
-        """Do `change` durably, or not at all when it raises.
+    def write(
+        self,
+        change: Callable[[Session], T],
+        *,
+        scope: Scope = EVERYWHERE,
+        before_commit: Callable[[T], None] | None = None,
+    ) -> T:
+        """Do `change` durably, or not at all when it raises. Both callables run once.
 
-        Raises `StorageConflict` when it breaks a rule of the schema, `Fault` (STORAGE_UNAVAILABLE) when it cannot.
+        `before_commit` sees the result once everything but the COMMIT is done; when it raises, nothing is changed.
+        Raises `StorageConflict` when a unique or foreign key forbids it, `Fault` (STORAGE_UNAVAILABLE) when it cannot.
         """
-        with self._transaction("BEGIN IMMEDIATE"):
-            result = change(self._connection)
-            self._connection.execute("UPDATE data_version SET version = version + 1")
+        with (
+            translated(self._database.name),
+            self._database.transaction(scope, writing=True) as connection,
+        ):
+            # First of all, because its row is the lock that writers of every process wait for.
+            version = connection.exec_driver_sql(_RISE).scalar_one()
+            session = Session(connection, scope, writing=True, database=self._database.name)
+            result = change(session)
+            if session.failure is not None:
+                raise session.failure
+            self._keep(connection, version, session)
+            self._database.announce(connection, version)
+            if before_commit is not None:
+                before_commit(result)
             return result
 
+    def listen(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """Call `callback` with each new version, in a thread of the store's, until the returned callable is called.
+
+        A hint and no more: versions may be skipped or never announced, so whoever follows also looks now and then.
+        """
+        return self._database.listen(callback)
+
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let it go."""
-        with self._lock:
-            self._connection.close()
+        """Let the database go; of a file, fold its write-ahead log into it."""
+        self._database.close()
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._connection.execute(begin)
-                try:
-                    yield
-                    self._connection.execute("COMMIT")
-                finally:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-            except sqlite3.IntegrityError as error:
-                raise StorageConflict(
-                    "the change contradicts what is stored", remedy="Use another name, or change what exists."
-                ) from error
-            except sqlite3.Error as error:
-                raise Fault(Code.STORAGE_UNAVAILABLE, f"the control database failed: {error}") from error
+    def _keep(self, connection: Connection, version: int, session: Session) -> None:
+        notes = session.notes or ([Note("", "", "")] if session.untold else [])
+        if not notes:
+            return
+        mark = self._database.mark
+        connection.exec_driver_sql(
+            f"INSERT INTO changes (version, place, kind, tenant, name) VALUES ({', '.join([mark] * 5)})",  # noqa: S608
+            [(version, place, note.kind, note.tenant, note.name) for place, note in enumerate(notes)],
+        )
+        connection.exec_driver_sql(f"DELETE FROM changes WHERE version <= {mark}", (version - KEPT,))  # noqa: S608
 
 
-def _version(connection: Connection) -> int:
-    (version,) = connection.execute("SELECT version FROM data_version").fetchone()
-    return int(version)
+# As text, because the scope of a tenant has no words for the tables of the installation.
+_RISE = "UPDATE data_version SET version = version + 1 RETURNING version"
+_VERSION = select(DATA_VERSION.c.version)
+
+
+def is_postgres(location: str) -> bool:
+    """Whether `location` names a database of a PostgreSQL server."""
+    return location.startswith(("postgresql://", "postgres://"))
+
+
+def demand_driver() -> None:
+    """Raise `StorageRefused` when the driver for PostgreSQL, which is an extra, is not installed."""
+    if find_spec("psycopg") is None:
+        raise StorageRefused(
+            "PostgreSQL needs a driver that is not installed",
+            remedy="Install securellm-bridge[postgres], or keep the control plane in a folder of SQLite files.",
+        )
+
+
+def _postgres(url: str, password: Callable[[], str] | None) -> Database:
+    demand_driver()
+    from securellm.storage.postgres import PostgresDatabase
+
+    database = PostgresDatabase(url, password=password)
+    try:
+        with translated(database.name), database.transaction(EVERYWHERE, writing=False) as connection:
+            demand_current(connection, database.name)
+            demand_walls(connection, database.name)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _version(session: Session) -> int:
+    row = session.row(_VERSION)
+    assert row is not None
+    return int(row.version)
+
+
+def _changes(session: Session, after: int) -> Changes:
+    version = _version(session)
+    rows = session.rows(select(CHANGES).where(CHANGES.c.version > after).order_by(CHANGES.c.version, CHANGES.c.place))
+    # A version beyond ours was read from a database that has since been restored.
+    complete = version - KEPT <= after <= version and all(row.kind for row in rows)
+    items = tuple(Change(row.version, row.kind, row.tenant, row.name) for row in rows)
+    return Changes(version, complete, items if complete else ())

@@ -1,5 +1,7 @@
 """What can be wrong with stored data when a process starts or an operator looks at it."""
 
+from securellm.core.errors import Code, Fault
+
 
 class StorageError(Exception):
     """The root. `reason` names files, never content; `remedy` is what the operator does next."""
@@ -28,3 +30,21 @@ class StorageChanged(StorageDamaged):
 
 class StorageConflict(StorageError):
     """A write broke a rule of the schema, such as a name that exists already."""
+
+
+class ShippingRefused(StorageError):
+    """What a database holds of a journal is not what the journal says: one of them was changed."""
+
+
+class OutOfScope(Fault):
+    """A statement would leave the scope of its tenant: a defect of ours, refused before it does harm."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Code.INTERNAL, reason)
+
+
+class CommitUncertain(Fault):
+    """The connection broke during COMMIT: whether the change was made is not known to the one who made it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Code.STORAGE_UNAVAILABLE, f"the control database {name} was lost during a commit")

@@ -24,9 +24,8 @@ JOURNAL_APPLICATION = 0x534C_4A31
 CONTROL_APPLICATION = 0x534C_4331
 
 JOURNAL_VERSION = 1
-CONTROL_VERSION = 1
 
-_PROFILE = (
+PROFILE = (
     f"PRAGMA page_size = {PAGE_SIZE}",
     "PRAGMA auto_vacuum = NONE",
     "PRAGMA encoding = 'UTF-8'",
@@ -54,9 +53,9 @@ def prepare(connection: Connection, statements: Sequence[str], *, application: i
 
     Raises `StorageRefused` when the file is somebody else's or of another version.
     """
-    for pragma in _PROFILE:
+    for pragma in PROFILE:
         connection.execute(pragma)
-    found = (_number(connection, "application_id"), _number(connection, "user_version"))
+    found = (number(connection, "application_id"), number(connection, "user_version"))
     if found == (0, 0) and not objects(connection):
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id = {application}")
@@ -83,11 +82,11 @@ def expected_objects(statements: Sequence[str]) -> tuple[Objects, int]:
     try:
         for statement in statements:
             reference.execute(statement)
-        return objects(reference), _number(reference, "schema_version")
+        return objects(reference), number(reference, "schema_version")
     finally:
         reference.close()
 
 
-def _number(connection: Connection, pragma: str) -> int:
+def number(connection: Connection, pragma: str) -> int:
     (value,) = connection.execute(f"PRAGMA {pragma}").fetchone()
     return int(value)

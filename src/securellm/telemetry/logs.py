@@ -1,12 +1,14 @@
 """JSON logs with request and trace ids, redacted by type.
 
 Only values of a few plain types are written; anything else (bytes, exceptions, structures that could carry a
-prompt or a secret) is replaced by the name of its type. Content is never passed to a logger at all.
+prompt or a secret) is replaced by the name of its type. Content is never passed to a logger at all. A secret that
+somebody else repeats, such as a provider in its error, is masked by its value.
 """
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+import threading
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -17,6 +19,13 @@ Logger = structlog.stdlib.BoundLogger
 _PLAIN = (str, int, float, bool, type(None))
 _LONGEST = 512
 _MOST = 64
+_SHORTEST_CONCEALED = 8
+"""Anything shorter is found in honest text."""
+_MOST_CONCEALED = 10_000
+
+_LOCK = threading.Lock()
+_concealed: tuple[str, ...] = ()
+"""Every secret of this process that no line may show, the newest last."""
 
 
 def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | None = None) -> None:
@@ -49,6 +58,14 @@ def logger(name: str) -> Logger:
     return bound
 
 
+def conceal(secret: str) -> None:
+    """From now on write a mask wherever this text would stand in a line, whoever said it."""
+    global _concealed  # noqa: PLW0603 - replaced whole, so that no line is written by half a list
+    with _LOCK:
+        if len(secret) >= _SHORTEST_CONCEALED and secret not in _concealed:
+            _concealed = (*_concealed[-_MOST_CONCEALED:], secret)
+
+
 def redact_by_type(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep plain values, bounded; replace everything else by its type's name."""
     error = event.pop("exc_info", None)
@@ -56,17 +73,37 @@ def redact_by_type(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
         # No renderer may find the exception itself: its text, and the values around it, are content.
         kind = type(error) if isinstance(error, BaseException) else sys.exc_info()[0]
         event["exception"] = None if kind is None else kind.__name__
+    known = _known_in(event.values())
     for key, value in event.items():
-        event[key] = _plain(value)
+        event[key] = _plain(value, known)
     return event
 
 
-def _plain(value: Any) -> Any:
+def repeats_secret(text: str) -> bool:
+    """Whether a text that somebody else wrote holds a secret of ours."""
+    return any(secret in text for secret in _concealed)
+
+
+def _known_in(values: Iterable[Any]) -> list[str]:
+    """The secrets that stand somewhere in a line: as good as always none, found out in one look for each."""
+    texts: list[str] = []
+    for value in values:
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list | tuple):
+            texts += [item for item in value if isinstance(item, str)]
+    whole = "\n".join(texts)
+    return [secret for secret in _concealed if secret in whole]
+
+
+def _plain(value: Any, known: Sequence[str]) -> Any:
     if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, "[secret]")
         text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}… ({len(value)} characters)"
         return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list | tuple) and len(value) <= _MOST and all(isinstance(item, _PLAIN) for item in value):
-        return [_plain(item) for item in value]
+        return [_plain(item, known) for item in value]
     return value if isinstance(value, _PLAIN) else f"[{type(value).__name__}]"
 
 

@@ -65,6 +65,14 @@ class Metrics:
         self.verdicts = Family(
             Counter("guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry)
         )
+        self.policy_shadow = Family(
+            Counter(
+                "policy_shadow",
+                "Decisions of policy bundles in the shadow, beside those in force",
+                ["result"],
+                registry=self.registry,
+            )
+        )
         self.cache = Family(Counter("cache_lookups", "Exact cache look-ups", ["result"], registry=self.registry))
         self.audit_lag = Histogram(
             "audit_lag_seconds",
@@ -72,7 +80,28 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
             registry=self.registry,
         )
+        self.broken_glass = Family(
+            Counter(
+                "admin_break_glass",
+                "Changes that take two people and were made by one on the host",
+                ["action"],
+                registry=self.registry,
+            )
+        )
         self.audit_healthy = Gauge("audit_healthy", "1 while the journal accepts records", registry=self.registry)
+        self.audit_shipping_backlog = Gauge(
+            "audit_shipping_backlog",
+            "Records of the journal that PostgreSQL is not known to hold; 0 where none is shared",
+            registry=self.registry,
+        )
+        self.audit_shipping_age = Gauge(
+            "audit_shipping_age_seconds", "Since the oldest of those records was made", registry=self.registry
+        )
+        self.audit_shipping_refused = Gauge(
+            "audit_shipping_refused",
+            "1 while the journal is not shipped because it, or what PostgreSQL holds of it, was changed",
+            registry=self.registry,
+        )
         self.spend = Family(
             Counter("spend_nanos", "Settled cost in nano-units", ["tenant", "currency"], registry=self.tenants)
         )
@@ -80,6 +109,14 @@ class Metrics:
             Counter(
                 "presumed_spend_nanos",
                 "Cost presumed spent until reconciled, in nano-units",
+                ["tenant", "currency"],
+                registry=self.tenants,
+            )
+        )
+        self.corrected = Family(
+            Counter(
+                "corrected_spend_nanos",
+                "Cost presumed for batches that gave way to their true cost, in nano-units",
                 ["tenant", "currency"],
                 registry=self.tenants,
             )
@@ -97,6 +134,12 @@ class Metrics:
         )
         self.snapshot_age = Gauge(
             "snapshot_age_seconds", "Since the snapshot was last confirmed", registry=self.registry
+        )
+
+        self.credential_age = Gauge(
+            "credential_age_seconds",
+            "Since the least recently confirmed provider credential was read at its source",
+            registry=self.registry,
         )
 
     def count_usage(self, usage: Usage, *, provider: str, model: str) -> None:

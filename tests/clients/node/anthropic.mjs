@@ -44,6 +44,19 @@ const counts = (usage) => ({
 
 const messages = {
   answer: async () => told(await ask()),
+  async batch() {
+    const { batches } = client.messages;
+    const requests = ['a', 'b'].map((custom_id) => ({ custom_id, params: asking('plain', {}) }));
+    let batch = await batches.create({ requests });
+    let listed = false;
+    for await (const each of batches.list()) listed ||= each.id === batch.id;
+    while (batch.processing_status !== 'ended') batch = await batches.retrieve(batch.id);
+    const texts = [];
+    for await (const each of await batches.results(batch.id)) texts.push(told(each.result.message).text);
+    await batches.delete(batch.id);
+    const gone = await failing(() => batches.retrieve(batch.id, { maxRetries: 0 }));
+    return { texts, listed, gone: gone.status };
+  },
   stream: () => flow(),
   usage: async () => counts((await ask('counted')).usage),
   stream_usage: async () => (await flow('counted')).usage,

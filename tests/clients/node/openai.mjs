@@ -1,5 +1,5 @@
 // Drive a gateway with the official OpenAI SDK for Node: chat completions and responses.
-import OpenAI from 'openai';
+import OpenAI, { toFile } from 'openai';
 import { CITY, PIXEL, RESULT, TOOLS, breaking, failing, run, task } from './telling.mjs';
 
 const CHAT_TOOLS = Object.entries(TOOLS).map(([name, description]) => ({
@@ -29,6 +29,24 @@ const shared = {
     return { names };
   },
 };
+
+// A batch of two such requests: what is told of it, and the bodies of its answers.
+async function batched(url, body) {
+  const lines = ['a', 'b'].map((custom_id) => JSON.stringify({ custom_id, method: 'POST', url, body }));
+  const content = await toFile(Buffer.from(lines.join('\n')), 'requests.jsonl');
+  const file = await client.files.create({ file: content, purpose: 'batch' });
+  let batch = await client.batches.create({ input_file_id: file.id, endpoint: url, completion_window: '24h' });
+  const names = [];
+  for await (const each of client.batches.list()) names.push(each.id);
+  for await (const each of client.files.list({ purpose: 'batch' })) names.push(each.id);
+  const listed = names.includes(batch.id) && names.includes(file.id);
+  while (!['completed', 'failed'].includes(batch.status)) batch = await client.batches.retrieve(batch.id);
+  const answers = await (await client.files.content(batch.output_file_id)).text();
+  await client.files.delete(file.id);
+  const gone = await failing(() => client.files.retrieve(file.id, { maxRetries: 0 }));
+  const bodies = answers.trim().split('\n').map((line) => JSON.parse(line).response.body);
+  return [{ listed, gone: gone.status }, bodies];
+}
 
 const ask = (model = 'plain', options = {}, as = client, request = {}) =>
   as.chat.completions.create(
@@ -68,6 +86,11 @@ const chat = {
   async answer() {
     const answer = await ask();
     return { text: answer.choices[0].message.content, finish: answer.choices[0].finish_reason };
+  },
+  async batch() {
+    const body = { model: task.models.plain, messages: [{ role: 'user', content: task.prompt }] };
+    const [told, answers] = await batched('/v1/chat/completions', body);
+    return { ...told, texts: answers.map((answer) => answer.choices[0].message.content) };
   },
   stream: () => flow(),
   usage: async () => counts((await ask('counted')).usage),
@@ -199,6 +222,55 @@ const responses = {
   async chain() {
     const first = await respond();
     return { text: (await respond('plain', { previous_response_id: first.id })).output_text };
+  },
+  async batch() {
+    const [told, answers] = await batched('/v1/responses', { model: task.models.plain, input: task.prompt });
+    const parts = answers.map(({ output }) => output.find(({ type }) => type === 'message').content[0].text);
+    return { ...told, texts: parts };
+  },
+  async stored() {
+    const first = await respond();
+    const shown = await client.responses.retrieve(first.id);
+    const said = [];
+    for await (const item of client.responses.inputItems.list(first.id, { limit: 1 })) said.push(item.role);
+    const unstoppable = await failing(() => client.responses.cancel(first.id, { maxRetries: 0 }));
+    await client.responses.delete(first.id);
+    const gone = await failing(() => client.responses.retrieve(first.id, {}, { maxRetries: 0 }));
+    return {
+      text: shown.output_text,
+      // Several of the matrix's models stand for one of the provider's: which was asked is not kept.
+      same: JSON.stringify({ ...shown, model: '' }) === JSON.stringify({ ...first, model: '' }),
+      said,
+      unstoppable: unstoppable.status,
+      gone: gone.status,
+    };
+  },
+  async conversation() {
+    const { conversations } = client;
+    const said = { type: 'message', role: 'user', content: task.prompt };
+    const talk = await conversations.create({ metadata: { word: task.word }, items: [said] });
+    const text = (await respond('plain', { conversation: talk.id })).output_text;
+    await conversations.items.create(talk.id, { items: [said] });
+    const listed = async (options) => {
+      const names = [];
+      for await (const item of conversations.items.list(talk.id, options)) names.push(item.id);
+      return names;
+    };
+    const items = await listed({ limit: 2 });
+    const one = await conversations.items.retrieve(items.at(-1), { conversation_id: talk.id });
+    await conversations.items.delete(one.id, { conversation_id: talk.id });
+    const left = await listed({});
+    const renamed = await conversations.update(talk.id, { metadata: { word: 'other' } });
+    const known = await conversations.retrieve(talk.id);
+    await conversations.delete(talk.id);
+    const gone = await failing(() => conversations.retrieve(talk.id, { maxRetries: 0 }));
+    return {
+      text,
+      items: items.length,
+      left: JSON.stringify(left) === JSON.stringify(items.slice(0, -1)),
+      metadata: [talk.metadata, renamed.metadata, known.metadata],
+      gone: gone.status,
+    };
   },
   async ids() {
     return { request_id: (await respond())._request_id };

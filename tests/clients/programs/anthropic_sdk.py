@@ -40,6 +40,19 @@ class Messages:
     def answer(self) -> dict[str, Any]:
         return told(self.ask())
 
+    def batch(self) -> dict[str, Any]:
+        batches = self.client.messages.batches
+        requests: list[Any] = [{"custom_id": name, "params": self.asking("plain", {})} for name in "ab"]
+        batch = batches.create(requests=requests)
+        listed = batch.id in [each.id for each in batches.list()]
+        while batch.processing_status != "ended":
+            batch = batches.retrieve(batch.id)
+        results: list[Any] = [each.result for each in batches.results(batch.id)]
+        batches.delete(batch.id)
+        hasty = self.client.with_options(max_retries=0)
+        gone = failing(lambda: hasty.messages.batches.retrieve(batch.id))
+        return {"texts": [told(each.message)["text"] for each in results], "listed": listed, "gone": gone["status"]}
+
     def stream(self) -> dict[str, Any]:
         return self.flow()
 

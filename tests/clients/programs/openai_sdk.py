@@ -37,6 +37,21 @@ class Face:
     def models(self) -> dict[str, Any]:
         return {"names": [model.id for model in self.client.models.list()]}
 
+    def batched(self, url: Any, body: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """A batch of two such requests: what is told of it, and the bodies of its answers."""
+        lines = [{"custom_id": name, "method": "POST", "url": url, "body": body} for name in "ab"]
+        content = "\n".join(json.dumps(line) for line in lines).encode()
+        file = self.client.files.create(file=("requests.jsonl", content), purpose="batch")
+        batch = self.client.batches.create(input_file_id=file.id, endpoint=url, completion_window="24h")
+        listed = batch.id in [each.id for each in self.client.batches.list()]
+        listed = listed and file.id in [each.id for each in self.client.files.list(purpose="batch")]
+        while batch.status not in ("completed", "failed"):
+            batch = self.client.batches.retrieve(batch.id)
+        answers = self.client.files.content(str(batch.output_file_id)).text.splitlines()
+        self.client.files.delete(file.id)
+        gone = failing(lambda: self.hasty.files.retrieve(file.id))
+        return {"listed": listed, "gone": gone["status"]}, [json.loads(each)["response"]["body"] for each in answers]
+
 
 class Chat(Face):
     """Chat completions."""
@@ -68,6 +83,11 @@ class Chat(Face):
             "usage": usage and counts(usage),
             "calls": [[name, json.loads(arguments)] for _, name, arguments in calls.values()],
         }
+
+    def batch(self) -> dict[str, Any]:
+        body = {"model": self.task.models["plain"], "messages": [{"role": "user", "content": self.task.prompt}]}
+        told, answers = self.batched("/v1/chat/completions", body)
+        return {**told, "texts": [answer["choices"][0]["message"]["content"] for answer in answers]}
 
     def answer(self) -> dict[str, Any]:
         answer = self.ask()
@@ -241,6 +261,51 @@ class Responses(Face):
     def chain(self) -> dict[str, Any]:
         first = self.ask()
         return {"text": self.ask(previous_response_id=first.id).output_text}
+
+    def batch(self) -> dict[str, Any]:
+        told, answers = self.batched("/v1/responses", {"model": self.task.models["plain"], "input": self.task.prompt})
+        parts = [item["content"] for answer in answers for item in answer["output"] if item["type"] == "message"]
+        return {**told, "texts": [part[0]["text"] for part in parts]}
+
+    def stored(self) -> dict[str, Any]:
+        first = self.ask()
+        shown = self.client.responses.retrieve(first.id)
+        inputs: Iterable[Any] = self.client.responses.input_items.list(first.id, limit=1)
+        said = [item.role for item in inputs]
+        unstoppable = failing(lambda: self.hasty.responses.cancel(first.id))
+        self.client.responses.delete(first.id)
+        gone = failing(lambda: self.hasty.responses.retrieve(first.id))
+        return {
+            "text": shown.output_text,
+            # Several of the matrix's models stand for one of the provider's: which was asked is not kept.
+            "same": shown.model_dump(exclude={"model"}) == first.model_dump(exclude={"model"}),
+            "said": said,
+            "unstoppable": unstoppable["status"],
+            "gone": gone["status"],
+        }
+
+    def conversation(self) -> dict[str, Any]:
+        conversations = self.client.conversations
+        said: Any = {"type": "message", "role": "user", "content": self.task.prompt}
+        talk = conversations.create(metadata={"word": self.task.word}, items=[said])
+        text = self.ask(conversation=talk.id).output_text
+        conversations.items.create(talk.id, items=[said])
+        # A page of two, so that the SDK asks for the next.
+        items: list[Any] = [item.id for item in conversations.items.list(talk.id, limit=2)]
+        one: Any = conversations.items.retrieve(items[-1], conversation_id=talk.id)
+        conversations.items.delete(one.id, conversation_id=talk.id)
+        left = [item.id for item in conversations.items.list(talk.id)]
+        renamed = conversations.update(talk.id, metadata={"word": "other"})
+        known = conversations.retrieve(talk.id)
+        conversations.delete(talk.id)
+        gone = failing(lambda: self.client.with_options(max_retries=0).conversations.retrieve(talk.id))
+        return {
+            "text": text,
+            "items": len(items),
+            "left": left == items[:-1],
+            "metadata": [talk.metadata, renamed.metadata, known.metadata],
+            "gone": gone["status"],
+        }
 
     def ids(self) -> dict[str, Any]:
         raw = self.client.responses.with_raw_response.create(model=self.task.models["plain"], input=self.task.prompt)

@@ -1,4 +1,4 @@
-"""A tiny ASGI client, and an admin application over real keys in a real control database."""
+"""A tiny ASGI client, and an admin application over a real control database with people of every kind."""
 
 import asyncio
 import json
@@ -6,15 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from fastapi import FastAPI
 from tests.unit.clocks import ManualClock
 
-from securellm.admin import KeyEvent, Part, Ports, ThreadedKeys, build_admin
-from securellm.core.errors import GatewayError
+from securellm.admin import Cursors, Document, Found, Kind, Part, Ports, Repeats
+from securellm.admin.app import build_admin
+from securellm.approvals import Approvals
+from securellm.audit import Record
+from securellm.bootstrap.control import ControlPlane
+from securellm.bootstrap.tree import Tenant
+from securellm.core.errors import Code, GatewayError, Refusal
 from securellm.core.ids import Ids
 from securellm.core.randomness import SystemRandomness
-from securellm.identity import SCHEMA, KeyRegistry, KeyStore, declared_key
-from securellm.storage import ControlStore
+from securellm.identity import (
+    Callers,
+    Directory,
+    Issuers,
+    Keyring,
+    Login,
+    Role,
+    Sessions,
+    Tokens,
+    User,
+    declared_key,
+)
+from securellm.storage import ControlStore, Session
 
 PEPPER = bytes(range(32))
 TOKEN = "slb_admin_for-tests"
@@ -43,8 +60,9 @@ async def exchange(
     chunks: Sequence[bytes] = (b"",),
     query: str = "",
     hang: bool = False,
+    address: str = "203.0.113.7",
 ) -> Answer:
-    """One request. With `hang` the body never ends."""
+    """One request from an address. With `hang` the body never ends."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -56,7 +74,7 @@ async def exchange(
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        "client": ("203.0.113.7", 40000),
+        "client": (address, 40000),
         "server": ("127.0.0.1", 8081),
     }
     waiting = list(chunks)
@@ -84,48 +102,144 @@ async def exchange(
     )
 
 
+class File:
+    """Two tenants that the file declares, and nothing else: enough of `Declared` for keys and people."""
+
+    TENANTS = ("acme", "globex")
+
+    def tree(self, kind: Kind) -> type[msgspec.Struct]:
+        return Tenant
+
+    def find(self, session: Session, kind: Kind, name: str, *, tenant: str = "") -> Found | None:
+        if kind != "tenant" or name not in self.TENANTS:
+            return None
+        return Found(name=name, document={"id": name}, managed_by="file")
+
+    def page(
+        self, session: Session, kind: Kind, *, tenant: str = "", after: str | None, limit: int
+    ) -> tuple[Found, ...]:
+        found = (self.find(session, kind, name) for name in self.TENANTS if after is None or name > after)
+        return tuple(item for item in found if item is not None)[:limit]
+
+    def create(self, session: Session, kind: Kind, document: Document, *, tenant: str = "") -> Found:
+        raise Refusal(Code.CONFLICT, "this file takes no more")
+
+    def replace(self, session: Session, kind: Kind, before: Found, document: Document, *, tenant: str = "") -> Found:
+        raise AssertionError
+
+    def remove(self, session: Session, kind: Kind, before: Found, *, tenant: str = "") -> None:
+        raise AssertionError
+
+
 class Desk:
     """An admin application and everything behind it, in sight."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.clock = ManualClock()
-        self.control = ControlStore.open(folder / "control.db", SCHEMA)
-        store = KeyStore(self.control, pepper=PEPPER, clock=self.clock, randomness=SystemRandomness())
+        self.control = ControlStore.open(folder / "control.db", migrate=True)
+        randomness = SystemRandomness()
         self.declared = declared_key("sk-from-the-file", pepper=PEPPER, tenant="acme", models=("*",), name="file")
-        self.registry = KeyRegistry(store, declared=[self.declared])
-        self.events: list[KeyEvent] = []
+        self.keyring = Keyring(PEPPER, self.clock, randomness, declared=[self.declared])
+        self.directory = Directory(self.clock, randomness)
+        self.tokens = Tokens(PEPPER, self.clock, randomness, self.directory)
+        self.approvals = Approvals(self.clock, randomness)
+        self.records: list[Record] = []
+        self.broken: list[str] = []
+        self.refreshed = 0
         self.journal_failure: GatewayError | None = None
         self.parts = [Part(name="journal", well=True), Part(name="snapshot", well=True, detail="0.2 s old")]
         self.wait = 0.0
         self.refused: list[str] = []
+        self.token = TOKEN
+        self.sessions = Sessions(PEPPER, self.clock, randomness, idle=60, life=600)
+        self.issuers = Issuers((), outbound=_no_issuer, clock=self.clock, randomness=randomness)
+        callers = Callers(
+            self.control,
+            admin_token=lambda: self.token,
+            directory=self.directory,
+            tokens=self.tokens,
+            sessions=self.sessions,
+            issuers=self.issuers,
+            origins=lambda: ("http://console",),
+        )
+        self.plane = ControlPlane(
+            lambda: self.control,
+            record=self.record,
+            refresh=self.refresh,
+            clock=self.clock,
+            broken_glass=self.broken.append,
+        )
         self.ports = Ports(
             **{
-                "admin_token": lambda: TOKEN,
-                "keys": ThreadedKeys(lambda: self.registry),
-                "record": self.record,
-                "tenants": lambda: {"acme", "globex"},
+                "callers": callers,
+                "control": self.plane,
+                "declared": File(),
+                "keyring": lambda: self.keyring,
+                "directory": self.directory,
+                "tokens": self.tokens,
+                "sessions": self.sessions,
+                "session_life": 600.0,
+                "login": self.login,
+                "approvals": self.approvals,
+                "cursors": Cursors(b"c" * 32),
+                "repeats": Repeats(b"r" * 32, clock=self.clock),
+                "declared_policies": lambda: (),
+                "audit": folder / "audit.db",
                 "parts": lambda: self.parts,
                 "metrics": lambda: b"# HELP up\n",
                 "refused_credential": self.refuse,
-                "new_id": self._ids().new_request,
+                "set_up_done": lambda: None,
+                "ids": Ids(self.clock, randomness),
                 "clock": self.clock,
                 "version": "1.2.3",
+                "secure": False,
                 **changes,
             }
         )
         self.app: FastAPI = build_admin(self.ports)
 
-    async def record(self, event: KeyEvent) -> None:
+    def login(self) -> Login:
+        return Login(
+            self.control,
+            issuers=self.issuers,
+            directory=self.directory,
+            sessions=self.sessions,
+            pepper=PEPPER,
+            client_secret=lambda _: None,
+            clock=self.clock,
+            randomness=SystemRandomness(),
+            secure=False,
+        )
+
+    def record(self, records: tuple[Record, ...]) -> None:
         if self.journal_failure is not None:
             raise self.journal_failure
-        self.events.append(event)
+        self.records += records
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
 
     def refuse(self, address: str) -> float:
         self.refused.append(address)
         return self.wait
 
-    def _ids(self) -> "_Requests":
-        return _Requests(Ids(self.clock, SystemRandomness()))
+    def close(self) -> None:
+        self.control.close()
+
+    def person(self, role: Role | None = None, *, tenant: str | None = "acme", of: str | None = "same") -> "Person":
+        """Somebody who can sign in; with a role in `tenant`, and belonging to it or (`of=None`) to the installation."""
+        home = tenant if of == "same" else of
+
+        def make(session: Session) -> tuple[User, str]:
+            user = self.directory.create_user(session, tenant=home, name="Ann")
+            secret = self.tokens.invite(session, user.id)
+            _, issued = self.tokens.accept(session, secret)
+            if role is not None:
+                self.directory._grant(session, user.principal, role, tenant=tenant, project=None, by="test")
+            return user, issued.secret
+
+        user, secret = self.control.write(make)
+        return Person(user, secret)
 
     def call(
         self,
@@ -143,9 +257,16 @@ class Desk:
         return asyncio.run(exchange(self.app, method, path, headers=typed, chunks=[content], query=query))
 
 
-class _Requests:
-    def __init__(self, ids: Ids) -> None:
-        self._ids = ids
+class Person(NamedTuple):
+    """A user and the text of an access token of theirs."""
 
-    def new_request(self) -> str:
-        return self._ids.new("req")
+    user: User
+    token: str
+
+    @property
+    def header(self) -> Header:
+        return ("authorization", f"Bearer {self.token}")
+
+
+def _no_issuer(*settings: object) -> Any:
+    raise AssertionError

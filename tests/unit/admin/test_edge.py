@@ -1,6 +1,7 @@
 """The admin listener's edge: the token before anything else, problems for every error, bounds on what is read."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -13,11 +14,18 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 from tests.unit.admin.driver import RIGHT, TOKEN, WRONG, Answer, Desk, Header, exchange
 
-from securellm.admin import Part, UndeclaredPermission
+from securellm.admin import Part
+from securellm.admin import app as admin_app
 from securellm.admin.app import behind_edge
-from securellm.admin.permissions import Permission, asks
+from securellm.admin.calls import Guarded
+from securellm.admin.permissions import ONE_TIME_PATHS, UndeclaredPermission, asks, asks_nothing
 from securellm.core.errors import Code, Fault
+from securellm.identity import Permission
 
+PROBES = {
+    "/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics",
+}  # fmt: skip
+LOGIN = {"/admin/v1/login", "/admin/v1/login/callback"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 UNKNOWN = ("/", "/admin", "/admin/v1", "/admin/v1/", "/admin/v1/nothing", "/docs", "/openapi.json", "/v1/models")
 ODD = ("/livez/", "//livez", "/livez/../admin/v1/keys", "/LIVEZ", "/admin/v1/keys/", "/metrics?x", "/health/ready")
@@ -27,7 +35,7 @@ ODD = ("/livez/", "//livez", "/livez/../admin/v1/keys", "/LIVEZ", "/admin/v1/key
 def desk(tmp_path: Path) -> Iterator[Desk]:
     opened = Desk(tmp_path)
     yield opened
-    opened.control.close()
+    opened.close()
 
 
 def assert_problem(answer: Answer, status: int, code: Code) -> Any:
@@ -48,7 +56,7 @@ def routes(desk: Desk) -> dict[str, dict[str, bool]]:
     """Path -> method -> whether it is public, of every route that is really there."""
     found: dict[str, dict[str, bool]] = {}
     for route in desk.app.routes:
-        path = getattr(route, "path", "").replace("{key_id}", "key_1")
+        path = re.sub(r"\{[^}]*\}", "key_1", getattr(route, "path", ""))
         public = (getattr(route, "openapi_extra", None) or {}).get("x-permission") == "public"
         for method in getattr(route, "methods", ()):
             found.setdefault(path, {})[method] = public
@@ -57,16 +65,16 @@ def routes(desk: Desk) -> dict[str, dict[str, bool]]:
 
 def test_every_route_and_method_asks_for_the_token_before_anything_else(desk: Desk) -> None:
     served = routes(desk)
-    assert set(served) == {
-        "/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics",
-        "/admin/v1/keys", "/admin/v1/keys/key_1", "/admin/v1/keys/key_1/revoke", "/admin/v1/openapi.json",
-    }  # fmt: skip
+    assert set(served) > PROBES
+    assert {path for path, methods in served.items() if any(methods.values())} == {*PROBES, *LOGIN}
     for path, method in product([*served, *UNKNOWN, *ODD], METHODS):
         methods = served.get(path, {})
         public = any(methods.values())
         for headers in ((), (WRONG,)):
             answer = desk.call(method, path, headers=headers, raw=b"{not json")
-            if public and method in methods:
+            if path in LOGIN and method in methods:
+                assert answer.status in {400, 401, 403, 422}
+            elif public and method in methods:
                 assert answer.status == 200
             elif public:
                 assert answer.status in {400, 405}
@@ -74,13 +82,17 @@ def test_every_route_and_method_asks_for_the_token_before_anything_else(desk: De
                 assert_problem(answer, 401, Code.ADMIN_REQUIRED)
                 assert answer.headers["www-authenticate"] == 'Bearer realm="admin"'
         answer = desk.call(method, path, headers=[RIGHT])
-        if not methods:
+        if path in ONE_TIME_PATHS:
+            assert_problem(answer, 401, Code.ADMIN_REQUIRED)
+        elif path in LOGIN and method in methods:
+            assert answer.status in {400, 401, 403, 422}
+        elif not methods:
             assert_problem(answer, 404, Code.NOT_FOUND)
         elif method not in methods:
             assert_problem(answer, 405, Code.METHOD_NOT_ALLOWED)
             assert answer.headers["allow"] == ", ".join(sorted(methods))
         else:
-            assert answer.status not in {401, 403, 405}
+            assert answer.status not in {401, 405, 500}
 
 
 @pytest.mark.parametrize(
@@ -107,20 +119,16 @@ def test_the_scheme_is_read_without_regard_to_case(desk: Desk) -> None:
     assert desk.call("GET", "/admin/v1/keys", headers=[("authorization", f"bEaReR {TOKEN}")]).status == 200
 
 
-def test_an_empty_admin_token_opens_nothing(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, admin_token=lambda: "")
+def test_an_empty_admin_token_opens_nothing(desk: Desk) -> None:
+    desk.token = ""
     for headers in ([("authorization", "Bearer ")], [("authorization", "Bearer")]):
         assert desk.call("GET", "/admin/v1/keys", headers=headers).status == 401
-    desk.control.close()
 
 
-def test_a_rotated_token_counts_from_the_next_request(tmp_path: Path) -> None:
-    valid = [TOKEN]
-    desk = Desk(tmp_path, admin_token=lambda: valid[0])
+def test_a_rotated_token_counts_from_the_next_request(desk: Desk) -> None:
     assert desk.call("GET", "/admin/v1/keys").status == 200
-    valid[0] = "another"
+    desk.token = "another"
     assert desk.call("GET", "/admin/v1/keys").status == 401
-    desk.control.close()
 
 
 def test_wrong_tokens_are_counted_by_address_and_then_slowed(desk: Desk) -> None:
@@ -182,7 +190,7 @@ def test_a_body_is_strict_json_or_a_problem(desk: Desk, body: bytes, code: Code)
 
 
 def test_a_body_is_capped_while_it_arrives(desk: Desk) -> None:
-    answer = asyncio.run(exchange(desk.app, "POST", "/admin/v1/keys", headers=[RIGHT], chunks=[b" " * 8192] * 9))
+    answer = asyncio.run(exchange(desk.app, "POST", "/admin/v1/keys", headers=[RIGHT], chunks=[b" " * 65536] * 18))
     assert_problem(answer, 413, Code.BODY_TOO_LARGE)
     assert answer.headers["connection"] == "close"
 
@@ -191,7 +199,7 @@ def test_a_body_that_does_not_end_is_given_up(tmp_path: Path) -> None:
     desk = Desk(tmp_path, request_timeout=0.01)
     answer = asyncio.run(exchange(desk.app, "POST", "/admin/v1/keys", headers=[RIGHT], chunks=[b"{"], hang=True))
     assert_problem(answer, 408, Code.REQUEST_TIMEOUT)
-    desk.control.close()
+    desk.close()
 
 
 def test_a_body_that_is_no_json_object_is_a_problem(desk: Desk) -> None:
@@ -239,18 +247,23 @@ def test_the_schema_is_openapi_3_1_and_says_what_every_route_asks_for(desk: Desk
     schema = answer.json
     assert schema["openapi"].startswith("3.1.")
     assert schema["info"]["version"] == "1.2.3"
-    assert schema["components"]["securitySchemes"] == {"admin_token": {"type": "http", "scheme": "bearer"}}
-    assert schema["security"] == [{"admin_token": []}]
+    assert set(schema["components"]["securitySchemes"]) == {"bearer", "one_time"}
+    assert schema["security"] == [{"bearer": []}]
     served = {(path, method) for path, item in schema["paths"].items() for method in item}
     assert ("/admin/v1/keys", "post") in served
     assert ("/admin/v1/openapi.json", "get") in served
     for path, item in schema["paths"].items():
         for operation in item.values():
             assert (operation.get("security") == []) is (operation["x-permission"] == "public"), path
-            assert "422" not in operation["responses"]
-            problem = operation["responses"]["default"]["content"]["application/problem+json"]["schema"]
-            assert problem == {"$ref": "#/components/schemas/Problem"}
+            assert "default" not in operation["responses"]
+            for status, answer in operation["responses"].items():
+                if status >= "4" and path not in PROBES:
+                    assert answer == {"$ref": f"#/components/responses/Problem{status}"}, (path, status)
+    for answer in schema["components"]["responses"].values():
+        problem = answer["content"]["application/problem+json"]["schema"]
+        assert problem == {"$ref": "#/components/schemas/Problem"}
     assert "FieldProblem" in schema["components"]["schemas"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
     operations = [operation["operationId"] for item in schema["paths"].values() for operation in item.values()]
     assert len(operations) == len(set(operations))
 
@@ -259,10 +272,10 @@ def test_a_failure_of_a_port_is_a_problem_with_its_own_code(tmp_path: Path) -> N
     def fail() -> Any:
         raise Fault(Code.STORAGE_UNAVAILABLE, "the control database failed")
 
-    desk = Desk(tmp_path, tenants=fail)
+    desk = Desk(tmp_path, keyring=fail)
     answer = desk.call("POST", "/admin/v1/keys", {"tenant": "acme", "name": "app", "models": ["*"]})
     assert_problem(answer, 503, Code.STORAGE_UNAVAILABLE)
-    desk.control.close()
+    desk.close()
 
 
 def test_a_defect_is_a_problem_that_tells_nothing(tmp_path: Path) -> None:
@@ -287,7 +300,7 @@ def test_a_defect_is_a_problem_that_tells_nothing(tmp_path: Path) -> None:
     body = b"".join(message.get("body", b"") for message in sent[1:])
     assert b'"code":"internal"' in body
     assert b"sk-secret" not in body
-    desk.control.close()
+    desk.close()
 
 
 def bare() -> FastAPI:
@@ -299,12 +312,35 @@ def test_a_route_without_a_plain_permission_refuses_to_be_served(desk: Desk) -> 
         return JSONResponse({})
 
     silent, unknown, leaky, shared, mounted = (bare() for _ in range(5))
+    writes = asks(Permission.KEYS_WRITE, of="tenant")
     silent.add_api_route("/admin/v1/secrets", answer, response_model=None)
     unknown.add_api_route("/x", answer, openapi_extra={"x-permission": "everything"}, response_model=None)
-    leaky.add_api_route("/admin/v1/secrets", answer, openapi_extra=asks(Permission.PUBLIC), response_model=None)
-    shared.add_api_route("/x", answer, openapi_extra=asks(Permission.PUBLIC), response_model=None)
-    shared.add_api_route("/x", answer, methods=["POST"], openapi_extra=asks(Permission.KEYS_WRITE), response_model=None)
+    leaky.add_api_route("/admin/v1/secrets", answer, openapi_extra=asks_nothing(), response_model=None)
+    shared.add_api_route("/x", answer, openapi_extra=asks_nothing(), response_model=None)
+    shared.add_api_route("/x", answer, methods=["POST"], openapi_extra=writes, response_model=None)
     mounted.mount("/console", bare())
     for app in (silent, unknown, leaky, shared, mounted):
         with pytest.raises(UndeclaredPermission):
             behind_edge(app, desk.ports)
+
+
+def test_the_router_itself_takes_no_route_that_declares_nothing() -> None:
+    async def answer() -> JSONResponse:
+        return JSONResponse({})
+
+    app = bare()
+    app.router.route_class = Guarded
+    with pytest.raises(UndeclaredPermission):
+        app.add_api_route("/admin/v1/secrets", answer, response_model=None)
+
+
+def test_an_answer_that_nobody_allowed_never_leaves(desk: Desk) -> None:
+    async def forgetful() -> dict[str, str]:
+        return {"secret": "of another tenant"}
+
+    app = admin_app.bare(desk.ports)
+    app.add_api_route("/admin/v1/forgetful", forgetful, openapi_extra=asks(Permission.KEYS_READ, of="tenant"))
+    behind_edge(app, desk.ports)
+    answer = asyncio.run(exchange(app, "GET", "/admin/v1/forgetful", headers=[RIGHT]))
+    assert_problem(answer, 500, Code.INTERNAL)
+    assert b"another tenant" not in answer.body

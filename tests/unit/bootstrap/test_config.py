@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securellm.bootstrap.config import Loaded, config_digest, data_dir_of, load_config
+from securellm.bootstrap.places import control_location
+from securellm.core.errors import Code, Fault
 from securellm.core.surfaces import Surface
 from securellm.guard.model import GuardMode
 from securellm.limits import Rate, TenantRates
@@ -290,7 +292,7 @@ models = ["mm", "*"]
             'url = "sqlite:///var/securellm"',
             'url = "postgresql://u:hunter2@db/x"',
             "storage.url",
-            "not in this release",
+            "a literal secret",
             None,
         ),
     ],
@@ -469,6 +471,85 @@ def test_a_storage_address_that_names_no_folder_is_refused(tmp_path: Path, url: 
     assert (problem.line, problem.key) == (line, "storage.url")
     with pytest.raises(ConfigError):
         data_dir_of(tmp_path / "securellm.toml")
+
+
+@pytest.mark.requirement("ST-1", "SC-1")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://u:hunter2@db/x", "literal secret"),
+        ("postgres://u@db/x?password=hunter2", "literal secret"),
+        ("postgresql://u@db/x?passfile=hunter2", "literal secret"),
+        ("postgresql://db/x", "name a role"),
+        ("postgresql://u@db", "name a role"),
+        ("postgresql://u@db/", "name a role"),
+        ("postgresql://u@db:0/x", "name a role"),
+        ("postgresql://u@db:port/x", "address"),
+        ("postgresql://u@[db/x", "address"),
+        ("postgresql://u@/x", "name a server"),
+        ("postgresql://u@db/x#y", "name a role"),
+    ],
+)
+def test_the_address_of_a_server_names_a_role_a_database_and_no_secret(tmp_path: Path, url: str, reason: str) -> None:
+    text, line = changed('url = "sqlite:///var/securellm"', f'url = "{url}"')
+    problem = only(problems(tmp_path, text))
+    assert (problem.line, problem.key) == (line, "storage.url")
+    assert reason in problem.reason
+    assert "hunter2" not in str(problem)
+
+
+def served(tmp_path: Path, url: str, *more: str) -> str:
+    """A configuration whose control plane is on a server."""
+    (tmp_path / "pepper").write_text("0f" * 32)
+    lines = "\n".join([f'url = "{url}"', *more])
+    text, _ = changed('url = "sqlite:///var/securellm"', f'{lines}\n\n[security]\npepper = "file:pepper"')
+    return text
+
+
+def test_beside_a_server_the_journal_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    url = "postgresql://gateway@127.0.0.1:5432/control"
+    text = served(tmp_path, url)
+    found = loaded(tmp_path, text)
+    assert found.data_dir == data_dir_of(tmp_path / "securellm.toml") == tmp_path / "var" / "securellm"
+    assert control_location(found) == (url, None)
+    assert found.warnings == ()
+    (tmp_path / "pg").write_text("its password\n")
+    text = served(tmp_path, url, 'password = "file:pg"', 'data_dir = "/srv/journal"')
+    found = loaded(tmp_path, text)
+    assert found.data_dir == data_dir_of(tmp_path / "securellm.toml") == Path("/srv/journal")
+    _, password = control_location(found)
+    assert password is not None
+    assert password() == "its password"
+    (tmp_path / "pg").unlink()
+    with pytest.raises(Fault) as fault:
+        password()
+    assert fault.value.code is Code.STORAGE_UNAVAILABLE
+
+
+def test_a_folder_of_files_takes_neither_password_nor_data_dir(tmp_path: Path) -> None:
+    for more in ('password = "env:HOME"', 'data_dir = "elsewhere"'):
+        old = 'url = "sqlite:///var/securellm"'
+        text, line = changed(old, f"{old}\n{more}")
+        problem = only(problems(tmp_path, text))
+        assert (problem.line, problem.key) == (line + 1, f"storage.{more.split()[0]}")
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("gateway@db.example/x", True),
+        ("gateway@db.example/x?sslmode=require", True),
+        ("gateway@db.example/x?sslmode=verify-full&sslrootcert=/etc/ca.pem", False),
+        ("gateway@localhost/x", False),
+        ("gateway@[::1]/x", False),
+        ("gateway@/x?host=/run/postgresql", False),
+    ],
+)
+def test_a_server_that_is_not_proven_over_the_network_is_warned_about(
+    tmp_path: Path, address: str, warned: bool
+) -> None:
+    text = served(tmp_path, f"postgresql://{address}")
+    assert [problem.key for problem in loaded(tmp_path, text).warnings] == ["storage.url"] * warned
 
 
 def test_the_data_folder_is_found_whatever_else_is_wrong(tmp_path: Path) -> None:

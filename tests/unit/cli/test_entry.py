@@ -87,7 +87,12 @@ def test_published_exit_statuses_keep_their_numbers() -> None:
         "PROBLEMS": 2,
         "REFUSED": 3,
         "NOT_FOUND": 4,
+        "WAITING": 5,
+        "FORBIDDEN": 6,
+        "CONFLICT": 7,
         "TAMPERED": 8,
+        "DIFFERENT": 9,
+        "DENIED": 10,
     }
 
 

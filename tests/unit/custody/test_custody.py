@@ -26,9 +26,11 @@ from securellm.custody import (
 from securellm.storage import GroupCommitWriter, damage, open_readonly
 
 
-def deposit(*ids: str, tenant: str = "acme", provider: str = "openai", request_id: str = "req_1") -> Deposit:
+def deposit(
+    *ids: str, tenant: str = "acme", provider: str = "openai", request_id: str = "req_1", gone: tuple[str, ...] = ()
+) -> Deposit:
     things = tuple(Kept(KeptKind.RESPONSE, name) for name in ids)
-    return Deposit(tenant=tenant, provider=provider, request_id=request_id, things=things)
+    return Deposit(tenant=tenant, provider=provider, request_id=request_id, things=things, gone=gone)
 
 
 class Gateway:
@@ -75,7 +77,13 @@ def records(given: Deposit) -> list[Mapping[str, object]]:
     kept = [{"kind": thing.kind.value, "id": thing.id} for thing in given.things]
     return [
         {"type": "INTENT", "request_id": given.request_id, "tenant": given.tenant},
-        {"type": "OUTCOME", "request_id": given.request_id, "provider": given.provider, "kept": kept},
+        {
+            "type": "OUTCOME",
+            "request_id": given.request_id,
+            "provider": given.provider,
+            "kept": kept,
+            "gone": list(given.gone),
+        },
     ]
 
 
@@ -140,6 +148,43 @@ def test_an_id_that_a_provider_gave_to_two_tenants_is_nobodys(tmp_path: Path, be
         for _ in range(2):
             assert opened.code("acme", "resp_1")[0] is Code.NOT_FOUND
             assert opened.code("other", "resp_1")[0] is Code.NOT_FOUND
+            opened.restart()
+
+
+@pytest.mark.requirement("GW-6")
+def test_what_a_tenant_had_forgotten_is_its_no_more_until_it_is_given_out_again(tmp_path: Path) -> None:
+    with gateway(tmp_path) as opened:
+        opened.keep(deposit("resp_1", "resp_2"))
+        opened.keep(deposit(gone=("resp_1",), request_id="req_2"))
+        for _ in range(2):
+            assert opened.code("acme", "resp_1") == opened.code("acme", "resp_never")
+            assert opened.keeper("acme", "resp_2") == "openai"
+            opened.restart()
+        opened.keep(deposit("resp_1", tenant="other", request_id="req_3"))
+        for _ in range(2):
+            assert opened.keeper("other", "resp_1") == "openai"
+            assert opened.code("acme", "resp_1")[0] is Code.NOT_FOUND
+            opened.restart()
+        opened.keep(deposit("resp_2", provider="local", request_id="req_4"))
+        opened.keep(deposit(gone=("resp_2",), request_id="req_5"))
+        assert opened.keeper("acme", "resp_2") == "local", "elsewhere it is still kept"
+
+
+@pytest.mark.requirement("ID-4")
+def test_only_what_nobody_was_given_is_unknown(tmp_path: Path) -> None:
+    def unknown(opened: Gateway, *ids: str, tenant: str = "acme", provider: str = "openai") -> list[str]:
+        things = [Kept(KeptKind.ITEM, name) for name in ids]
+        return [thing.id for thing in asyncio.run(opened.custody.unknown(tenant, things, provider=provider))]
+
+    with gateway(tmp_path) as opened:
+        opened.keep(deposit("mine"))
+        opened.keep(deposit("theirs", tenant="other", request_id="req_2"))
+        opened.keep(deposit("elsewhere", provider="local", request_id="req_3"))
+        opened.keep(deposit(gone=("mine",), request_id="req_4"))
+        for _ in range(2):
+            assert unknown(opened, "mine", "theirs", "elsewhere", "new", "new", "no id") == ["elsewhere", "new"]
+            assert unknown(opened, "elsewhere", provider="local") == []
+            assert unknown(opened) == []
             opened.restart()
 
 
@@ -227,7 +272,9 @@ def test_ids_of_every_provider_can_be_kept() -> None:
         "UPDATE custody SET seq = 9 WHERE seq = 2",
         "DELETE FROM custody WHERE seq = 2",
         "DELETE FROM custody",
-        "INSERT INTO custody (id, provider, kind, tenant, request_id) VALUES ('r', 'p', 'file', 't', 'q')",
+        "UPDATE custody SET kind = 'gone' WHERE seq = 1",
+        "UPDATE custody SET workload = '{}' WHERE seq = 1",
+        "INSERT INTO custody (id, provider, kind, tenant, request_id, workload) VALUES ('', 'p', 'file', 't', 'q', '')",
     ],
 )
 def test_any_change_of_the_table_is_noticed_and_needs_a_trigger_dropped(tmp_path: Path, change: str) -> None:
@@ -241,8 +288,9 @@ def test_any_change_of_the_table_is_noticed_and_needs_a_trigger_dropped(tmp_path
     connection.execute("DROP TRIGGER custody_keeps")
     connection.execute("DROP TRIGGER custody_stays")
     connection.execute(change)
-    for statement in SCHEMA[2:]:
-        connection.execute(statement)
+    for statement in SCHEMA:
+        if statement.startswith("CREATE TRIGGER"):
+            connection.execute(statement)
     connection.close()
     replay = CustodyReplay()
     for seq, entry in enumerate(opened.entries, start=1):
@@ -256,6 +304,8 @@ def test_any_change_of_the_table_is_noticed_and_needs_a_trigger_dropped(tmp_path
     [
         {"type": "OUTCOME", "request_id": "r1", "provider": "p", "kept": "resp_1"},
         {"type": "OUTCOME", "request_id": "r1", "provider": "p", "kept": ["resp_1"]},
+        {"type": "OUTCOME", "request_id": "r1", "provider": "p", "kept": [], "gone": "resp_1"},
+        {"type": "OUTCOME", "request_id": "r1", "provider": "p", "kept": [], "gone": [7]},
         {"type": "OUTCOME", "request_id": "r1", "provider": "p", "kept": [{"kind": "file"}]},
         {"type": "OUTCOME", "request_id": "r1", "provider": None, "kept": [{"kind": "file", "id": "f"}]},
         {"type": "OUTCOME", "request_id": "r2", "provider": "p", "kept": [{"kind": "file", "id": "f"}]},
@@ -276,14 +326,15 @@ def test_records_that_keep_nothing_are_no_concern_of_custody(tmp_path: Path) -> 
         opened.entries += [{"type": "BOOT"}, old, {"type": "DENY", "request_id": "r2", "tenant": "acme"}, {"type": 7}]
 
 
-GRANTS = st.lists(st.builds(Grant, st.sampled_from("pqr"), st.sampled_from("abc")), max_size=8)
+GRANTS = st.lists(st.builds(Grant, st.sampled_from("pqr"), st.sampled_from("abc"), st.booleans()), max_size=8)
 
 
 @given(GRANTS, st.sampled_from("abc"))
 def test_a_place_is_never_one_where_another_tenant_has_a_claim(grants: list[Grant], tenant: str) -> None:
     found = places(grants, tenant)
     for provider in "pqr":
-        tenants = {grant.tenant for grant in grants if grant.provider == provider}
+        last_words = {grant.tenant: grant for grant in grants if grant.provider == provider}
+        tenants = {grant.tenant for grant in last_words.values() if not grant.gone}
         assert (provider in found) is (tenants == {tenant})
     last = {provider: max(i for i, grant in enumerate(grants) if grant.provider == provider) for provider in found}
     assert list(found) == sorted(found, key=lambda provider: -last[provider])
@@ -317,6 +368,7 @@ class Model:
 STEPS = st.one_of(
     st.tuples(st.just("keep"), st.sampled_from("ab"), st.sampled_from("pq"), st.sampled_from("xyz")),
     st.tuples(st.just("look"), st.sampled_from("ab"), st.none(), st.sampled_from("xyz")),
+    st.tuples(st.just("forget"), st.sampled_from("ab"), st.none(), st.sampled_from("xyz")),
     st.tuples(st.just("crash"), st.none(), st.none(), st.none()),
 )
 
@@ -334,6 +386,12 @@ def test_memory_and_disk_always_say_the_same_over_restarts(
                 model.grants.append((tenant, provider, name))
             elif step == "crash":
                 opened.restart()
+            elif step == "forget":
+                # A story forgets what it has found, where it has found it.
+                for place in sorted(model.at(tenant, name)):
+                    forgotten = deposit(gone=(name,), tenant=tenant, provider=place, request_id=f"req_{number}{place}")
+                    opened.keep(forgotten)
+                    model.grants = [grant for grant in model.grants if grant != (tenant, place, name)]
             elif at := model.at(tenant, name):
                 assert opened.keeper(tenant, name) in at
             else:

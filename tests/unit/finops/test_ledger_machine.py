@@ -1,6 +1,7 @@
 """Any history of requests, failures and crashes keeps the money right: checked against a model of thirty lines."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from typing import Any
 
@@ -11,14 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.unit.finops.ledger import ManualClock, MemoryJournal, quote, reserve
 
 from securellm.core.errors import Code, Refusal
+from securellm.core.money import Nanos
 from securellm.core.usage import Usage
 from securellm.finops import (
+    Correction,
     Finops,
+    Pledge,
     Price,
     Reservation,
     Settlement,
     attempt_fields,
     attempting,
+    correcting,
+    correction_fields,
     holding,
     intent_fields,
     load,
@@ -40,6 +46,7 @@ class Model:
         self.presumed: Counter[str] = Counter()
         self.overrun: Counter[str] = Counter()
         self.holds: dict[str, tuple[str, int]] = {}
+        self.pledges: dict[str, tuple[str, int]] = {}
 
     def hold(self, name: str, period: str, amount: int) -> None:
         assert name not in self.holds
@@ -50,6 +57,16 @@ class Model:
         self.settled[period] += settled
         self.presumed[period] += presumed
         self.overrun[period] += max(0, settled - held)
+
+    def pledge(self, name: str) -> None:
+        self.pledges[name] = self.holds[name]
+        self.end(name, presumed=self.holds[name][1])
+
+    def correct(self, name: str, settled: int) -> None:
+        period, pledged = self.pledges.pop(name)
+        self.presumed[period] -= pledged
+        self.settled[period] += settled
+        self.overrun[period] += max(0, settled - pledged)
 
     def retry(self, name: str, amount: int, *, presumed: bool) -> None:
         period, held = self.holds[name]
@@ -73,6 +90,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.live: dict[str, Reservation] = {}
         self.stuck: set[str] = set()
+        self.claims: list[Correction] = []
+        """Of polls that have seen the end of a batch and are on their way to the journal."""
         self.waiting: dict[str, asyncio.Task[Reservation]] = {}
         self.names = 0
 
@@ -213,6 +232,61 @@ class LedgerMachine(RuleBasedStateMachine):
         self.service.settle(self.live.pop(name), Usage(input=1))
         self.stuck.add(name)
 
+    @precondition(lambda self: self.live)
+    @rule(choice=PICK, thing=st.sampled_from(["b1", "b2", "b3"]))
+    def begin_a_batch(self, choice: int, thing: str) -> None:
+        name = self.pick(choice, self.live)
+        settlement = self.service.pledge(self.live[name], provider="openai", thing=thing)
+        self.journal.commit("OUTCOME", outcome_fields(settlement), settling(settlement))
+        self.service.apply(settlement)
+        del self.live[name]
+        self.model.pledge(name)
+        self.step()
+
+    def claimable(self, thing: str) -> Pledge | None:
+        """What two things of one id stand for, nobody can tell: neither is corrected."""
+        claimed = {correction.pledge.request_id for correction in self.claims}
+        found = self.service.pledged("acme", "openai", thing)
+        stored = [p for p in load(self.journal.connection).pledges if p.thing == thing and p.request_id not in claimed]
+        assert found == (stored[0] if len(stored) == 1 else None)
+        assert self.service.pledged("globex", "openai", thing) is None
+        return found
+
+    @rule(thing=st.sampled_from(["b1", "b2", "b3"]), share=st.integers(0, 120))
+    def see_the_end_of_a_batch(self, thing: str, share: int) -> None:
+        pledge = self.claimable(thing)
+        if pledge is None:
+            return
+        correction = self.service.claim(pledge, Nanos(pledge.amount * share // 100))
+        assert correction is not None
+        assert self.service.claim(pledge, Nanos(0)) is None
+        self.claims.append(correction)
+
+    @precondition(lambda self: self.claims)
+    @rule(choice=PICK, journal_fails=st.booleans())
+    def record_the_end_of_a_batch(self, choice: int, journal_fails: bool) -> None:
+        correction = self.claims.pop(choice % len(self.claims))
+        if journal_fails:
+            self.service.give_back(correction)
+            return
+        self.names += 1
+        name = f"p{self.names:04}"
+        poll = self.loop.run_until_complete(reserve(self.service, name, 0, limit=10**9))
+        self.journal.commit("INTENT", intent_fields(poll), holding(poll))
+        settlement = self.service.settle(poll, None)
+        fields = {**outcome_fields(settlement), "corrects": correction_fields(correction)}
+
+        def both(connection: sqlite3.Connection) -> None:
+            settling(settlement)(connection)
+            correcting(correction)(connection)
+
+        self.journal.commit("OUTCOME", fields, both)
+        self.service.apply(settlement)
+        self.service.correct(correction)
+        self.service.acknowledge("acme", "openai/batches")
+        self.model.correct(correction.pledge.request_id, correction.settled)
+        self.step()
+
     @rule()
     def begin_a_month(self) -> None:
         self.clock.us += MONTH_US
@@ -225,6 +299,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.service = Finops(clock=self.clock, reservation_wait=3600.0)
         self.live = {found.request_id: found for found in self.service.restore(load(self.journal.connection))}
         self.stuck.clear()
+        self.claims.clear()
         for found in list(self.live.values()):
             self.record_end(self.service.settle(found, None, presumed=True))
 
@@ -238,12 +313,15 @@ class LedgerMachine(RuleBasedStateMachine):
         snapshot, stored = self.service.snapshot(), load(self.journal.connection)
         assert {hold.request_id: (hold.period, hold.amount) for hold in snapshot.holds} == self.model.holds
         assert set(snapshot.holds) == set(stored.holds)
+        assert {pledge.request_id: (pledge.period, pledge.amount) for pledge in snapshot.pledges} == self.model.pledges
+        assert set(snapshot.pledges) == set(stored.pledges)
         for balances in (snapshot.balances, stored.balances):
             for balance in balances:
                 assert balance.settled == self.model.settled[balance.period]
                 assert balance.presumed == self.model.presumed[balance.period]
+                assert min(balance[3:]) >= 0
         moved = {balance for balance in snapshot.balances if any(balance[3:])}
-        assert moved == set(stored.balances)
+        assert moved == {balance for balance in stored.balances if any(balance[3:])}
 
     @invariant()
     def nobody_waits_without_a_reason(self) -> None:

@@ -29,6 +29,10 @@ MANY = tuple(model(f"m{number:02d}", Surface.MESSAGES, Surface.GENERATE_CONTENT)
 NAMES = [each.name for each in MANY]
 
 
+FAMILIES = [manner for manner in Manner if manner is not Manner.PLAIN]
+"""Whose SDKs list models."""
+
+
 def listed(manner: Manner, query: str = "", models: tuple[VisibleModel, ...] = MANY) -> Any:
     return json.loads(written(listings.every(manner, models, Query.parse(query), "")))
 
@@ -112,7 +116,7 @@ def test_a_family_is_shown_what_its_clients_can_ask() -> None:
         model("gem", Surface.EMBED_CONTENT),
         model("lama", Surface.OLLAMA_EMBED),
     )
-    shown = {manner: [each.name for each in usable(manner, models)] for manner in Manner}
+    shown = {manner: [each.name for each in usable(manner, models)] for manner in FAMILIES}
     assert shown == {
         Manner.OPENAI: ["chat", "claude", "gem", "lama"],
         Manner.ANTHROPIC: ["claude"],
@@ -157,7 +161,7 @@ def test_what_is_known_of_a_model_is_said_and_nothing_else() -> None:
     assert (shown["capabilities"], shown["model_info"]) == (["embedding"], {})
 
 
-@pytest.mark.parametrize("manner", list(Manner))
+@pytest.mark.parametrize("manner", FAMILIES)
 def test_a_model_that_is_not_there_is_not_described(manner: Manner) -> None:
     for answer in (listings.described, listings.shown):
         with pytest.raises(Refusal) as refused:

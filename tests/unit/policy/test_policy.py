@@ -5,13 +5,16 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.clocks import ManualClock
 
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.policy import Facts, Permit, Policy, bundle_of, visible_models
+from securellm.telemetry.metrics import Metrics
 
 NAMES = st.sampled_from(["a", "b", "c", "*"])
 LISTS = st.frozensets(NAMES)
+GATE = Policy(ManualClock(), metrics=Metrics())
 
 
 def facts(
@@ -35,7 +38,7 @@ def facts(
 
 def decide(asked: Facts) -> Permit | Code:
     try:
-        return asyncio.run(Policy().permit(asked, decision_id="dec_1"))
+        return asyncio.run(GATE.permit(asked, decision_id="dec_1"))
     except Refusal as refusal:
         return refusal.code
 
@@ -62,7 +65,7 @@ def test_a_model_of_others_is_refused_in_the_very_words_of_one_that_does_not_exi
         for key_models in (frozenset({"*"}), frozenset[str]()):
             with pytest.raises(Refusal) as refused:
                 asyncio.run(
-                    Policy().permit(
+                    GATE.permit(
                         Facts(**{**_members(asked), "key_models": key_models}),  # type: ignore[arg-type]
                         decision_id="dec_1",
                     )
@@ -77,7 +80,7 @@ def _members(asked: Facts) -> dict[str, object]:
 
 def test_a_refusal_does_not_repeat_what_the_caller_wrote() -> None:
     with pytest.raises(Refusal) as refused:
-        asyncio.run(Policy().permit(facts("529.982.247-25"), decision_id="dec_1"))
+        asyncio.run(GATE.permit(facts("529.982.247-25"), decision_id="dec_1"))
     assert "529" not in str(refused.value)
 
 

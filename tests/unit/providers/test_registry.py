@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import securellm
-from securellm.core.surfaces import Surface
-from securellm.providers import DEMO_KIND, DIALECTS, KINDS
+from securellm.core.surfaces import KEPT, Surface
+from securellm.providers import DEMO_KIND, DIALECTS, ERRANDS, KINDS
 from securellm.transport import parse_base_url
 
 SOURCE = Path(securellm.__file__).parent
@@ -52,7 +52,8 @@ def test_the_promised_kinds_are_there() -> None:
 def test_a_row_is_whole(kind: object) -> None:
     row = KINDS[getattr(kind, "kind", "")]
     assert row.surfaces
-    assert set(row.surfaces) <= set(DIALECTS)
+    assert set(row.surfaces) - KEPT <= set(DIALECTS)
+    assert set(row.surfaces) & KEPT <= {errand.surface for errand in ERRANDS.values()}
     if row.default_base_url is not None:
         parse_base_url(row.default_base_url)
     for surface in row.surfaces:

@@ -125,8 +125,8 @@ def test_a_file_that_holds_no_secret_is_named(tmp_path: Path) -> None:
     assert refused(resolver, file("pipe")).reason == "is not a regular file"
 
 
-def test_a_scheme_of_a_later_release_is_refused(tmp_path: Path) -> None:
-    assert "not in this release" in refused(SecretResolver(tmp_path, {}), SecretRef("vault", "x")).reason
+def test_a_scheme_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    assert refused(SecretResolver(tmp_path, {}), SecretRef("ldap", "x")).reason == "no such scheme"
 
 
 @given(st.text(max_size=60))

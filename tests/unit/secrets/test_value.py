@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import pickle
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_a_secret_is_not_encoded_pickled_copied_or_taken_apart(give_away: Callab
     with pytest.raises(TypeError) as refused:
         give_away(SECRET)
     assert PLAIN not in str(refused.value)
+
+
+@pytest.mark.requirement("SC-1")
+def test_a_traceback_shows_no_secret_even_with_the_values_around_it() -> None:
+    def use(secret: SecretValue) -> None:
+        held = {"secret": secret, "holder": Holder(secret)}
+        raise ValueError(f"cannot use {held}")
+
+    try:
+        use(SECRET)
+    except ValueError as error:
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert PLAIN not in shown
+    assert "[secret]" in shown
 
 
 @given(st.text(), st.text())

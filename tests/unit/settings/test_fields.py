@@ -88,7 +88,27 @@ def test_a_multiplier_is_a_decimal_in_quotes(value: object) -> None:
 
 
 @pytest.mark.requirement("SC-1")
-@pytest.mark.parametrize("text", ["env:OPENAI_API_KEY", "file:/run/secrets/key", "file:key.txt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "env:OPENAI_API_KEY",
+        "file:/run/secrets/key",
+        "file:key.txt",
+        "keyring:securellm/openai",
+        "keyring:a/b c/gateway@acme",
+        "vault:secret/data/openai#api_key",
+        "vault:team/kv/data/llm/openai#api_key@12",
+        "vault:kv/openai#api_key",
+        "aws:llm/openai",
+        "aws:llm/openai@team#api_key",
+        "aws:llm/openai#api_key@AWSPREVIOUS",
+        "aws:openai#@AWSPENDING",
+        "aws:arn:aws:secretsmanager:sa-east-1:123456789012:secret:llm/openai-AbCdEf#api_key",
+        "gcp:projects/acme/secrets/openai/versions/latest",
+        "gcp:projects/123/secrets/openai/versions/7#api_key",
+        "gcp:projects/example.com:acme/locations/southamerica-east1/secrets/openai/versions/stable",
+    ],
+)
 def test_a_secret_is_named_by_a_reference(text: str) -> None:
     ref = parsed(SecretRef, text)
     assert isinstance(ref, SecretRef)
@@ -104,8 +124,30 @@ def test_a_secret_is_named_by_a_reference(text: str) -> None:
         "env:sk-proj-abcdefgh",
         "ENV:NAME",
         "https://x",
-        "vault:path",
         "file:",
+        "keyring:AKIA",
+        "keyring:/user",
+        "keyring:service/",
+        "keyring:a/b\n",
+        "vault:AKIA",
+        "vault:secret/data/abcdefgh",
+        "vault:secret/data/abcdefgh#",
+        "vault:secret//abcdefgh#x",
+        "vault:/secret/abcdefgh#x",
+        "vault:secret/../sys/abcdefgh#x",
+        "vault:secret/data/abcdefgh#x@0",
+        "vault:kv/abcdefgh#x@1",
+        "vault:secret/data/abcdefgh?version=1#x",
+        "vault:secret/dáta/abcdefgh#x",
+        "aws:",
+        "aws:#AKIA",
+        "aws:AKIA IOSFOD",
+        "aws:x#abcdefgh@a b",
+        "aws:arn:aws:iam::123456789012:role/abcdefgh",
+        "gcp:projects/abcdefgh",
+        "gcp:projects/p/secrets/s/versions/abcdefgh:access",
+        "gcp:projects/p/secrets/../versions/abcdefgh",
+        "gcp:projects/p/secrets/s/versions/0abcdefgh",
     ],
 )
 def test_a_literal_secret_is_refused_and_never_quoted(literal: str) -> None:
@@ -250,3 +292,13 @@ def test_a_tree_with_a_field_of_no_known_kind_is_a_mistake_in_the_program(kind: 
     tree = msgspec.defstruct("Odd", [("field", kind)])
     with pytest.raises(TypeError):
         load("", tree, source="x")
+
+
+@given(st.sampled_from(["vault:", "aws:", "gcp:", "keyring:", "file:", ""]), st.text(max_size=80))
+def test_any_text_is_a_reference_that_reads_back_or_is_refused(scheme: str, text: str) -> None:
+    try:
+        ref = parsed(SecretRef, scheme + text)
+    except FieldError:
+        return
+    assert str(ref) == scheme + text
+    assert parsed(SecretRef, str(ref)) == ref

@@ -12,7 +12,7 @@ import structlog
 
 from securellm.core.errors import Code, Refusal
 from securellm.secrets import SecretValue
-from securellm.telemetry.logs import configure_logs, logger
+from securellm.telemetry.logs import conceal, configure_logs, logger
 
 CANARY = "canary-of-the-prompt"
 
@@ -164,3 +164,17 @@ def test_a_level_silences_what_is_below_it(written: Written) -> None:
     logging.getLogger("library").warning("unheard")
     logger("test").error("heard")
     assert [line["event"] for line in written.lines] == ["heard"]
+
+
+@pytest.mark.requirement("SC-2")
+def test_a_secret_that_somebody_repeats_is_masked_wherever_it_stands(written: Written) -> None:
+    secret = "sk-of-this-test-alone-90a1"
+    conceal(secret)
+    conceal("short")
+    logger("test").warning(f"refused {secret}", reason=f"bad key {secret}!", parts=["short", f"<{secret}>"], n=1)
+    logger("test").warning("long", reason=f"{'x' * 500}{secret}{'y' * 500}")
+    logging.getLogger("library").error("Incorrect API key provided: %s" % secret)  # noqa: UP031 - as libraries do
+    assert secret not in written.text
+    assert secret[:12] not in written.text, "not even what a cut would leave of it"
+    assert written.lines[0]["reason"] == "bad key [secret]!"
+    assert written.lines[0]["parts"] == ["short", "<[secret]>"]

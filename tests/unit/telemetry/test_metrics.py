@@ -20,16 +20,23 @@ LABELS: dict[str, set[str]] = {
     "http_open_requests": set(),
     "refusals": {"code"},
     "guard_verdicts": {"direction", "verdict"},
+    "policy_shadow": {"result"},
     "cache_lookups": {"result"},
     "audit_lag_seconds": set(),
+    "admin_break_glass": {"action"},
     "audit_healthy": set(),
+    "audit_shipping_backlog": set(),
+    "audit_shipping_age_seconds": set(),
+    "audit_shipping_refused": set(),
     "snapshot_age_seconds": set(),
+    "credential_age_seconds": set(),
 }
 """What the data plane shows, each with the labels whose values the configuration or the code bounds."""
 
 OF_TENANTS: dict[str, set[str]] = {
     "spend_nanos": {"tenant", "currency"},
     "presumed_spend_nanos": {"tenant", "currency"},
+    "corrected_spend_nanos": {"tenant", "currency"},
     "budget_nanos": {"tenant", "currency", "state"},
     "budget_overruns": {"tenant"},
 }
@@ -45,10 +52,13 @@ def metrics() -> Metrics:
         (metrics.unparseable, ("malformed_http",)),
         (metrics.refusals, ("rate_limited",)),
         (metrics.verdicts, ("prompt", "allow")),
+        (metrics.policy_shadow, ("agrees",)),
         (metrics.cache, ("hit",)),
+        (metrics.broken_glass, ("approve",)),
         (metrics.llm_errors, ("openai", "timeout")),
         (metrics.spend, ("acme", "USD")),
         (metrics.presumed, ("acme", "USD")),
+        (metrics.corrected, ("acme", "USD")),
         (metrics.overruns, ("acme",)),
     ):
         family.labels(*values).inc()

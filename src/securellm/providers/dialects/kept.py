@@ -26,6 +26,12 @@ def of_item(item: Value, *, stored: bool) -> Iterator[Kept]:
         yield from _kept(KeptKind.CONTAINER, item.get("container_id"))
 
 
+def of_conversation(conversation: Value) -> Iterator[Kept]:
+    """A conversation that was made."""
+    if isinstance(conversation, dict):
+        yield from _kept(KeptKind.CONVERSATION, conversation.get("id"))
+
+
 def of_message(message: Value) -> Iterator[Kept]:
     """A message, or what an event adds to it: the container its code ran in, and the files that were left there."""
     if not isinstance(message, dict):

@@ -84,5 +84,18 @@ def name_and_cap(
     return set_model(patch, document, upstream_model) + cap_output(patch, document, output_cap, cap_fields)
 
 
+def as_it_is(
+    patch: Patch,  # noqa: ARG001 - as every dialect is asked
+    document: Document,  # noqa: ARG001
+    *,
+    upstream_model: str | None,  # noqa: ARG001
+    output_cap: int | None,  # noqa: ARG001
+    cap_fields: tuple[str, ...],  # noqa: ARG001
+    inject_usage: bool,  # noqa: ARG001
+) -> tuple[str, ...]:
+    """No edit at all: for what names no model and writes nothing."""
+    return ()
+
+
 _CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """The members by which any dialect bounds output."""

@@ -36,11 +36,16 @@ _PART = Members(
         "refusal": Mark.TEXT,
         "transcript": Mark.TEXT,
         "data": Mark.ENCODED,
+        "image_url": Mark.ENCODED,
+        "detail": Mark.OPAQUE,
+        "file_id": Mark.OPAQUE,
+        "file_data": Mark.ENCODED,
+        "input_audio": Members({"data": Mark.ENCODED, "format": Mark.OPAQUE}),
         "annotations": Each(_ANNOTATION),
         "logprobs": Mark.MIRROR,
     }
 )
-_ITEM = Members(
+ITEM = Members(
     {
         "type": Mark.OPAQUE,
         "id": Mark.OPAQUE,
@@ -91,14 +96,16 @@ _RESPONSE: dict[str, Shape] = {
     "background": Mark.TEXT,
     "conversation": Members({"id": Mark.OPAQUE}),
     "error": Mark.TEXT,
+    "frequency_penalty": Mark.NUMERIC,
     "incomplete_details": Members({"reason": Mark.OPAQUE}),
     "instructions": Mark.TEXT,
     "max_output_tokens": Mark.NUMERIC,
     "max_tool_calls": Mark.NUMERIC,
     "metadata": Mark.TEXT,
     "model": Mark.OPAQUE,
-    "output": Each(_ITEM),
+    "output": Each(ITEM),
     "parallel_tool_calls": Mark.TEXT,
+    "presence_penalty": Mark.NUMERIC,
     "previous_response_id": Mark.OPAQUE,
     "prompt_cache_key": Mark.TEXT,
     "prompt_cache_retention": Mark.OPAQUE,
@@ -119,7 +126,7 @@ _RESPONSE: dict[str, Shape] = {
     "usage": Mark.NUMERIC,
     "user": Mark.TEXT,
 }
-_REPLY = Finder(Members(_RESPONSE))
+REPLY = Finder(Members(_RESPONSE))
 
 
 def _event_shape(delta: Mark) -> Finder:
@@ -154,7 +161,7 @@ def _event_shape(delta: Mark) -> Finder:
                 "logprobs": Mark.MIRROR,
                 "annotation": _ANNOTATION,
                 "part": _PART,
-                "item": _ITEM,
+                "item": ITEM,
                 "response": Members(_RESPONSE),
             }
         )
@@ -163,7 +170,7 @@ def _event_shape(delta: Mark) -> Finder:
 
 def read_reply(document: Document) -> ReplyFacts:
     """What a whole reply says."""
-    return replies.facts(document, _REPLY, _read)
+    return replies.facts(document, REPLY, _read)
 
 
 def _read(members: dict[str, Value]) -> replies.Said | None:

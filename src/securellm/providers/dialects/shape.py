@@ -86,6 +86,11 @@ class Finder:
         return Texts(search.leaves, frozenset(search.pieces), search.mirrors)
 
 
+def every_text() -> Finder:
+    """Finds every text, whatever it stands in: of what has no shape."""
+    return Finder(Members(_NO_MEMBERS))
+
+
 class _Search:
     __slots__ = ("document", "leaves", "mirrors", "pieces")
 

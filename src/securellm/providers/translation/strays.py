@@ -29,7 +29,9 @@ def strays(surface: Surface, members: Members) -> tuple[Path, ...]:
         case Surface.MESSAGES:
             return tuple(_in_messages(members.get("messages")))
         case Surface.RESPONSES:
-            return tuple(_in_items(members.get("input")))
+            return tuple(_in_items("input", members.get("input")))
+        case Surface.CONVERSATIONS:
+            return tuple(_in_items("items", members.get("items")))
         case Surface.GENERATE_CONTENT:
             return tuple(_in_contents(members.get("contents")))
         case _:
@@ -61,10 +63,10 @@ def _in_messages(messages: Value) -> Iterator[Path]:
             yield from (("messages", at, "content", place) for place in found)
 
 
-def _in_items(items: Value) -> Iterator[Path]:
+def _in_items(name: str, items: Value) -> Iterator[Path]:
     for at, item in enumerate(items if isinstance(items, list) else ()):
         if _is_stray(item, "encrypted_content"):
-            yield ("input", at)
+            yield (name, at)
 
 
 def _is_stray(block: Value, *names: str) -> bool:

@@ -331,7 +331,9 @@ def replies(draw: st.DrawFn) -> Answer:
             lambda usage: usage.cache_read > 0
         )
     )
-    return Answer(id="resp_req_1", model="m", choices=(Choice(parts=tuple(parts), finish=finish),), usage=usage)
+    choices = (Choice(parts=tuple(parts), finish=finish),)
+    # Every answer names a tier in this dialect.
+    return Answer(id="resp_req_1", model="m", choices=choices, usage=usage, service_tier="default")
 
 
 def without_ids(parts: Sequence[Part]) -> tuple[Part, ...]:

@@ -172,7 +172,7 @@ ENDS: list[tuple[Finish, tuple[Any, ...], str, Any]] = [
     ("refusal", (Text(text="x"),), "incomplete", {"reason": "content_filter"}),
     ("length", (Text(text="x"),), "incomplete", {"reason": "max_output_tokens"}),
     ("filter", (), "incomplete", {"reason": "content_filter"}),
-    ("other", (Text(text="x"),), "incomplete", {"reason": None}),
+    ("other", (Text(text="x"),), "incomplete", None),
 ]
 
 

@@ -27,22 +27,28 @@ _TIERS = {"standard": "default"}
 """Service tiers by the names others give them."""
 _OWN_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
 _ECHOED: tuple[tuple[str, Value], ...] = (
+    ("frequency_penalty", 0),
     ("instructions", None),
     ("max_output_tokens", None),
     ("max_tool_calls", None),
     ("metadata", {}),
     ("parallel_tool_calls", True),
+    ("presence_penalty", 0),
     ("prompt_cache_key", None),
     ("safety_identifier", None),
-    ("temperature", None),
+    ("temperature", 1),
     ("text", {"format": {"type": "text"}}),
     ("tool_choice", "auto"),
     ("tools", []),
-    ("top_p", None),
+    ("top_p", 1),
     ("truncation", "disabled"),
     ("user", None),
 )
-"""Members of the request that the answer repeats, and what it says of those that were left out."""
+"""Members of the request that the answer repeats, and what it says of those that were left out.
+
+Those of OpenAI's answers that the Open Responses specification (2026-04-24) requires are all there, and never null
+where it says that they are not.
+"""
 
 
 def read_usage(members: Members) -> Usage | None:
@@ -112,7 +118,7 @@ def written_status(finish: Finish, *, refused: bool) -> tuple[str, Value]:
         case "filter" | "refusal":
             return "incomplete", {"reason": "content_filter"}
         case "other":
-            return "incomplete", {"reason": None}
+            return "incomplete", None
         case "pause" | "malformed":
             raise broken(f"the provider ended its answer with a reason that responses have no word for: {finish}")
 
@@ -262,6 +268,7 @@ class Wording:
             "id": f"resp_{self._occasion.request_id}",
             "object": "response",
             "created_at": self._occasion.created,
+            "completed_at": self._occasion.created if status == "completed" else None,
             "status": status,
             "background": False,
             "error": None,
@@ -270,7 +277,7 @@ class Wording:
             "output": output,
             "previous_response_id": None,
             "reasoning": _reasoning(asked.get("reasoning")),
-            "service_tier": written_tier(tier),
+            "service_tier": written_tier(tier) or "default",
             "store": False,
             "top_logprobs": 0,
             "usage": None if usage is None else written_usage(usage),

@@ -1,0 +1,13 @@
+"""`securellm service`: programs that are known by themselves."""
+
+from securellm.cli.resource import Resource, group_of
+
+command = group_of(
+    Resource(
+        noun="service",
+        path="/admin/v1/services",
+        columns=("id", "tenant", "name", "disabled"),
+        filters=("tenant",),
+    ),
+    help="See and change service identities.",
+)

@@ -1,0 +1,8 @@
+"""`securellm tenant`: whose money, limits, cache and records there are."""
+
+from securellm.cli.resource import Resource, group_of
+
+command = group_of(
+    Resource(noun="tenant", path="/admin/v1/tenants", columns=("id", "name", "guard", "managed_by")),
+    help="See and change tenants, in the words of the configuration file.",
+)

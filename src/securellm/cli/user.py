@@ -1,0 +1,33 @@
+"""`securellm user`: the people who operate the gateway."""
+
+import json
+from typing import Any
+
+import click
+
+from securellm.cli.operator import asking, operator, operator_options
+from securellm.cli.resource import Resource, Verb, group_of
+
+command = group_of(
+    Resource(
+        noun="user",
+        path="/admin/v1/users",
+        columns=("id", "tenant", "name", "email", "disabled"),
+        filters=("tenant",),
+        shown_once="invitation",
+        verbs=(Verb(name="invite", help="Make a way in for a person, shown this once."),),
+    ),
+    help="See, invite and change people.",
+)
+
+
+@command.command("accept")
+@operator_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def accept(as_json: bool, **places: Any) -> None:
+    """Take up an invitation, presented as the access token of --url. Prints one's own token, once."""
+    if places["url"] is None:
+        raise click.UsageError("name --url URL, and the invitation in --token-file FILE")
+    asked = operator(places)
+    answer = asking(lambda: asked.call("POST", "/admin/v1/invitations/accept", body={})).body
+    click.echo(json.dumps(answer) if as_json else f"{answer['principal']}  {answer['token']}")
