@@ -203,3 +203,25 @@ def test_a_configuration_is_explained_with_what_the_api_stored_and_compared(tmp_
         assert compared.returncode == Exit.DIFFERENT, compared.stderr
         assert "server.heartbeat" in compared.stdout
         assert "next start" in compared.stdout
+
+
+@pytest.mark.requirement("CL-1", "ID-1")
+def test_the_first_owner_comes_in_once_and_invites_the_next(tmp_path: Path) -> None:
+    with governed(tmp_path) as (gateway, _):
+        owner = said(gateway, "setup", "--name", "Ana", "--email", "ana@example.org")
+        run(gateway, "setup", "--name", "Eve", status=Exit.REFUSED)
+        token = tmp_path / "token"
+        token.write_text(owner["token"])
+        there = ("--url", gateway.admin_url, "--token-file", str(token), "--json")
+        held = json.loads(gateway.cli("role", "list", *there).stdout)["data"]
+        assert [(row["principal"], row["role"], row["tenant"]) for row in held] == [(owner["principal"], "owner", None)]
+        user = json.loads(gateway.cli("user", "create", "--set", "name=Bea", *there).stdout)
+        invited = json.loads(gateway.cli("user", "invite", user["id"], *there).stdout)
+        card = tmp_path / "invitation"
+        card.write_text(invited["invitation"])
+        arriving = ("--url", gateway.admin_url, "--token-file", str(card), "--json")
+        assert json.loads(gateway.cli("user", "accept", *arriving).stdout)["principal"] == user["principal"]
+        assert gateway.cli("user", "accept", *arriving).returncode == Exit.FORBIDDEN
+        proposed = gateway.cli("role", "grant", user["principal"], "auditor", *there)
+        assert proposed.returncode in (Exit.WAITING, Exit.FORBIDDEN), proposed.stderr
+        gateway.verify()
