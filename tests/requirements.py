@@ -121,6 +121,7 @@ REQUIREMENTS: dict[str, str] = {
 
 DUE: tuple[str, ...] = (
     *("GW-1", "GW-2", "GW-3", "GW-4", "GW-5", "GW-7", "GW-8", "GW-9", "GW-10", "GW-11", "GW-12", "GW-13"),
+    *("GW-6", "GW-14", "ID-1", "ID-3", "PO-1", "PO-2", "PV-3", "ST-1", "ZT-2"),
     *("PR-1", "PR-2", "PR-3", "PR-4", "PR-5", "PR-6", "PR-7", "PR-8", "PR-9", "RS-1", "RT-4", "RT-5"),
     *("ID-2", "ID-4", "SC-1", "SC-2", "LM-1"),
     *("FN-1", "FN-2", "GD-1", "GD-2", "GD-3", "GD-5", "GD-6", "AU-1", "AU-3", "AU-4", "CA-1", "OB-2", "OB-3", "CL-1"),

@@ -93,6 +93,22 @@ def test_a_tenant_a_provider_and_a_model_of_the_api_serve_requests_at_once(opene
     assert (again.status, again.json["code"]) == (409, "managed_by_file")
 
 
+def test_a_tenant_is_removed_only_when_nothing_of_it_could_wake_again(opened: Office) -> None:
+    opened.made("tenants", {"id": "initech"})
+    key = opened.made("keys", {"tenant": "initech", "models": ["*"]})
+    user = opened.made("users", {"tenant": "initech", "name": "Peter"})
+    at = current(opened, "tenants/initech")
+    refused = opened.call("DELETE", "tenants/initech", headers=at)
+    assert (refused.status, refused.json["code"]) == (409, "conflict")
+    assert "1 virtual keys" in refused.json["detail"]
+    assert "1 users" in refused.json["detail"]
+    assert opened.call("POST", f"keys/{key['id']}/revoke").status == 200
+    assert opened.call("DELETE", f"users/{user['id']}", headers=current(opened, f"users/{user['id']}")).status == 204
+    assert opened.call("DELETE", "tenants/initech", headers=current(opened, "tenants/initech")).status == 204
+    opened.made("tenants", {"id": "initech"})
+    assert opened.ask(key["token"], "chat").status == 401
+
+
 def test_a_declaration_that_does_not_fit_is_refused_with_everything_that_is_wrong(opened: Office) -> None:
     body = {"name": "m", "route": [{"provider": "nobody", "model": "x"}], "retries": -1, "speed": "high"}
     answer = opened.call("POST", "models", body, headers=[("accept-language", "fr, pt-BR;q=0.9, en;q=0.5")])

@@ -11,6 +11,8 @@ from securellm.bootstrap.effective import SHELVES, TREES, Effective, Name, Store
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
 from securellm.finops import PriceBook
+from securellm.identity import inhabitants
+from securellm.preferences import people
 from securellm.settings import Problem
 from securellm.storage import Session, Shelved
 
@@ -67,6 +69,8 @@ class Declarations:
 
     def remove(self, session: Session, kind: Kind, before: Found, *, tenant: str = "") -> None:
         problems = check_removal(kind, before.name, self._now(session), book=self._book(), tenant=tenant)
+        if kind == "tenant":
+            problems += _left_in(session, before.name)
         if problems:
             raise Refused(problems)
         SHELVES[kind].delete(session, id=before.name, tenant=tenant, etag=before.revision)
@@ -94,6 +98,15 @@ class Declarations:
             return None
         document = effective.document(kind, name, tenant=tenant)
         return None if document is None else Found(name=name, document=document, managed_by="file")
+
+
+def _left_in(session: Session, tenant: str) -> list[Problem]:
+    """What would wake again with the next tenant of this name: people, keys, and what people asked to be remembered."""
+    left = list(inhabitants(session, tenant))
+    if people(session, tenant, after=None, limit=1):
+        left.append("people of whom something is kept")
+    remedy = "remove them first"
+    return [Problem(line=None, key=tenant, reason=f"still has {what}", remedy=remedy, suggestion=None) for what in left]
 
 
 def _stored(session: Session) -> Stored:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from securellm.bootstrap.compiling import budgets_of
+from securellm.cli.exits import leave
 from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
 from securellm.core.money import format_amount
 from securellm.finops import budget_report, load

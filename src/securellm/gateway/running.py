@@ -68,8 +68,9 @@ class Running:
         self._by_key.setdefault(identity.key_id, set()).add(held)
         self._by_tenant.setdefault(identity.tenant, set()).add(held)
         key = self._snapshots.current.keys.get(identity.key_id)
-        if key is not None and key.expires_us is not None:
-            self._expiring[held] = key.expires_us
+        ends = [end for end in (identity.expires_us, None if key is None else key.expires_us) if end is not None]
+        if ends:
+            self._expiring[held] = min(ends)
 
     def leave(self, held: "Holding", identity: Identity) -> None:
         self._expiring.pop(held, None)

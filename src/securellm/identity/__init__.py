@@ -26,7 +26,7 @@ from securellm.identity.service import Identities, KeyRegistry
 from securellm.identity.sessions import Sessions, read_cookie, session_cookie_name, set_cookie
 from securellm.identity.store import Keyring, KeyStore, all_stored_keys, revoked_keys, stored_keys
 from securellm.identity.table import KeyTable
-from securellm.identity.tenants import TENANTS
+from securellm.identity.tenants import TENANTS, inhabitants
 from securellm.identity.tokens import Tokens
 from securellm.identity.vouching import Flaw, flaws_of, origin_of
 
@@ -77,6 +77,7 @@ __all__ = [
     "digest_of",
     "eligible",
     "flaws_of",
+    "inhabitants",
     "is_credential",
     "missing_eyes",
     "origin_of",

@@ -85,6 +85,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     surfaces: tuple[Surface, ...]
     project: str | None = None
     user: str | None = None
+    expires_us: int | None = None
+    """When what was presented stops being good: the token's own end, or that of a rotated key's overlap."""
 
 
 class KeyConflict(StorageRefused):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
-from securellm.identity.issuers import Issuers
+from securellm.identity.issuers import Issuers, Vouched
 from securellm.identity.jwt import TokenRefused
 from securellm.identity.model import Identity, IssuedKey, KeyPage, VirtualKey
 from securellm.identity.people import NO_SERVICES, ServiceTable
@@ -64,6 +64,7 @@ class Identities:
             surfaces=key.surfaces,
             project=key.project,
             user=key.user,
+            expires_us=key.former_until_us if digest == key.former_digest else key.expires_us,
         )
 
     async def _service(
@@ -87,7 +88,13 @@ class Identities:
             models=service.models,
             surfaces=service.surfaces,
             project=service.project,
+            expires_us=_end_of(vouched),
         )
+
+
+def _end_of(vouched: Vouched) -> int | None:
+    ends = vouched.claims.get("exp")
+    return round((ends + vouched.issuer.clock_skew) * 1_000_000) if isinstance(ends, int) else None
 
 
 class KeyRegistry:

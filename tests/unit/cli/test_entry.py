@@ -54,6 +54,14 @@ def test_help_imports_click_and_nothing_else_of_weight() -> None:
     assert not heavy & modules
 
 
+def test_a_start_imports_nothing_of_what_its_configuration_may_never_ask_for() -> None:
+    heavy = {"fastapi", "starlette", "pydantic", "alembic", "psycopg", "cedarpy", "joserfc", "botocore", "keyring"}
+    modules = imported(["serve", "--help"])
+    assert "securellm.bootstrap.wiring" in modules
+    assert not heavy & modules
+    assert not {name for name in modules if name.startswith("sqlalchemy.dialects.postgresql")}
+
+
 def test_a_command_that_needs_no_server_imports_none() -> None:
     assert not {"fastapi", "uvicorn", "starlette"} & imported(["config", "check", "--help"])
     assert not {"fastapi", "uvicorn", "starlette"} & imported(["doctor", "--help"])

@@ -188,6 +188,25 @@ def test_a_key_that_expires_while_its_request_runs_cuts_it() -> None:
     asyncio.run(scenario())
 
 
+def test_what_was_presented_cuts_its_request_when_it_ends_before_the_key_does() -> None:
+    async def scenario() -> None:
+        stage = Stage(snapshot(key(expires_us=CLOCK_US + 9_000_000)))
+        case = stage.case()
+        assert case.identity is not None
+        case.identity = msgspec.structs.replace(case.identity, expires_us=CLOCK_US + 2_000_000)
+
+        def pass_time() -> None:
+            stage.clock.advance(1.999)
+            stage.running.watch()
+            assert len(stage.running) == 1
+            stage.clock.advance(0.001)
+            stage.running.watch()
+
+        assert await cut_by(stage, case, pass_time) == "expired_key"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("own", "after"), [(None, 60.0), (2.0, 2.0)])
 def test_what_runs_is_cut_at_the_fence_of_its_tenant(own: float | None, after: float) -> None:
     async def scenario() -> None:

@@ -142,7 +142,9 @@ def test_of_three_tokens_two_are_valid_at_most(world: World) -> None:
     second = world.write(lambda session: world.keyring.rotate(session, first.key.id, overlap=3600))
     third = world.write(lambda session: world.keyring.rotate(session, first.key.id, overlap=3600))
     assert code_of(lambda: identify(world, first.token)) is Code.INVALID_KEY
-    assert identify(world, second.token) == identify(world, third.token)
+    former, present = identify(world, second.token), identify(world, third.token)
+    assert (former.key_id, former.principal) == (present.key_id, present.principal)
+    assert (former.expires_us, present.expires_us) == (world.clock.now_us() + 3600 * 1_000_000, None)
 
 
 @pytest.mark.requirement("ID-2")
