@@ -21,10 +21,14 @@ def whole(request: pytest.FixtureRequest) -> Matrix:
     return clients
 
 
+_IN_VAIN = {("openai", "Cannot cancel a synchronous response.")}
+"""What the programs ask for to see it refused."""
+
+
 @pytest.mark.requirement("GW-7", "PR-3")
 def test_a_strict_provider_refuses_nothing_the_gateway_sends(whole: Matrix) -> None:
     refused = {(entry.face, entry.refused) for entry in whole.upstream.entries("answer") if entry.refused}
-    assert not refused
+    assert refused <= _IN_VAIN
 
 
 @pytest.mark.requirement("SC-2")
