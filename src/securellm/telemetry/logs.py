@@ -21,7 +21,8 @@ _LONGEST = 512
 _MOST = 64
 _SHORTEST_CONCEALED = 8
 """Anything shorter is found in honest text."""
-_MOST_CONCEALED = 10_000
+_MOST_CONCEALED = 1_000
+"""Each costs a look at every line."""
 
 _LOCK = threading.Lock()
 _concealed: tuple[str, ...] = ()
