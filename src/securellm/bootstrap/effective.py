@@ -315,6 +315,11 @@ class _Reading:
         """Problems of a document that is whole: of its name, and of what it cannot promise."""
         if name != name_of(name.kind, document, tenant=name.tenant):
             return [Problem(None, "", "does not bear the id it is stored under", "store it under its own id")]
+        if name.kind == "tenant" and document.get("policy"):
+            # Read from files of the host, and at its start: never what somebody far away names.
+            return [
+                Problem(None, "policy", "names files of the host", "propose the bundle as a policy version instead")
+            ]
         if name.kind in TABLES:
             table, key = TABLES[name.kind]
             if any(getattr(row, key) == name.id for row in getattr(self._file, table)):

@@ -105,6 +105,7 @@ WRONG: list[tuple[Kind, Mapping[str, Any], str, str]] = [
     ("tenant", {"stale_policy_fence": "1s"}, "stale_policy_fence", "least value"),
     ("tenant", {"stale_policy_fence": "2m"}, "stale_policy_fence", "longer than the gateway's own"),
     ("tenant", {"guard": "none"}, "guard", "known words"),
+    ("tenant", {"policy": {"bundle": "/etc/passwd"}}, "policy", "names files of the host"),
     ("budget", {"month": "5"}, "month", "not an amount"),
     ("budget", {"month": "5.00 EUR"}, "month", "is in EUR"),
     ("budget", {"scope": "project"}, "scope", "nothing bounds a project by this yet"),
