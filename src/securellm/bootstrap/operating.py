@@ -69,7 +69,9 @@ def running_place(data: DataDir, token: SecretValue) -> Place:
         raise Unanswered(f"no gateway serves from {data.root}", "Start it with `securellm serve`.") from None
     url, ca_file = running.get("admin_url"), running.get("ca_file")
     if not isinstance(url, str):
-        raise Unanswered("the gateway has no admin listener", "Set server.admin_listen in its configuration.")
+        raise Unanswered(
+            "a gateway uses this data folder and has no admin listener", "Set server.admin_listen, or stop it first."
+        )
     return Place(url=url, token=token, ca_file=Path(ca_file) if isinstance(ca_file, str) else None)
 
 

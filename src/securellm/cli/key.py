@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from securellm.bootstrap.config import Loaded
-from securellm.bootstrap.desk import AdminRefused, ask_running, direct_desk
-from securellm.bootstrap.operating import segment
+from securellm.bootstrap.desk import direct_desk
+from securellm.bootstrap.operating import Operator, Problem, Unanswered, running_place, segment
 from securellm.bootstrap.wiring import Keys, open_keys, stored_keys
 from securellm.cli.exits import Exit, leave
 from securellm.cli.operator import asking, operator, operator_options
@@ -127,14 +127,7 @@ def list_command(config: Path | None, data_dir: Path | None, as_json: bool) -> N
             return {"data": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
 
     def online() -> dict[str, Any]:
-        found: list[Any] = []
-        path = "/admin/v1/keys?limit=100"
-        while True:
-            page = ask_running(data, keys.admin_token, "GET", path)
-            found += page["data"]
-            if not page.get("next_cursor"):
-                return {"data": found}
-            path = f"/admin/v1/keys?limit=100&cursor={page['next_cursor']}"
+        return {"data": list(Operator(running_place(data, keys.admin_token)).items("/admin/v1/keys", {}))}
 
     answer = _try(offline, online)
     if as_json:
@@ -209,7 +202,7 @@ def _do(
     path: str,
     body: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    return _try(offline, lambda: ask_running(data, keys.admin_token, method, path, body))
+    return _try(offline, lambda: Operator(running_place(data, keys.admin_token)).call(method, path, body=body).body)
 
 
 def _try(offline: Callable[[], dict[str, Any]], online: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -218,10 +211,12 @@ def _try(offline: Callable[[], dict[str, Any]], online: Callable[[], dict[str, A
             return offline()
         except DataDirLocked:
             return online()
-    except AdminRefused as error:
-        if error.missing:
-            click.echo(error.reason, err=True)
+    except Problem as problem:
+        if problem.status == 404:
+            click.echo(problem.reason, err=True)
             raise SystemExit(Exit.NOT_FOUND) from None
+        leave("; ".join((problem.reason, *problem.fields)), problem.remedy)
+    except Unanswered as error:
         leave(error.reason, error.remedy)
     except Refusal as error:
         if error.code is Code.NOT_FOUND:

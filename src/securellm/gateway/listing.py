@@ -97,16 +97,16 @@ class _Seen:
     async def send(self, status: int, headers: Headers, body: bytes) -> None:  # noqa: ARG002 - of one thing
         self.body = body
 
-    async def expect_stream(self, headers: Headers) -> None:  # noqa: ARG002
+    async def expect_stream(self, headers: Headers) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
-    async def begin(self, headers: Headers) -> None:  # noqa: ARG002
+    async def begin(self, headers: Headers) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
-    async def write(self, data: bytes) -> None:  # noqa: ARG002
+    async def write(self, data: bytes) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
-    async def end(self, data: bytes) -> None:  # noqa: ARG002
+    async def end(self, data: bytes) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
 

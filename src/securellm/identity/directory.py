@@ -461,7 +461,7 @@ def stored_services(session: Session) -> tuple[ServiceIdentity, ...]:
     return tuple(noun_of(row, ServiceIdentity) for row in session.rows(query.order_by(SERVICES.c.id)))
 
 
-def _by_id(session: Session, table: Table, noun: type[T], id: str, tenant: str | None) -> T | None:  # noqa: A002
+def _by_id(session: Session, table: Table, noun: type[T], id: str, tenant: str | None) -> T | None:  # noqa: A002 - the word for it
     query = select(table).where(table.c.id == id)
     if tenant is not None:
         query = query.where(table.c.tenant == tenant)

@@ -278,13 +278,13 @@ class Processed:
     async def expect_stream(self, headers: Headers) -> None:  # noqa: ARG002 - nobody asked for one
         raise _no_stream()
 
-    async def begin(self, headers: Headers) -> None:  # noqa: ARG002
+    async def begin(self, headers: Headers) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
-    async def write(self, data: bytes) -> None:  # noqa: ARG002
+    async def write(self, data: bytes) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
-    async def end(self, data: bytes) -> None:  # noqa: ARG002
+    async def end(self, data: bytes) -> None:  # noqa: ARG002 - every one is called alike
         raise _no_stream()
 
 

@@ -46,7 +46,7 @@ def versions(session: Session, *, tenant: str, after: str | None, limit: int) ->
 
 def to_shadow(
     session: Session,
-    id: str,  # noqa: A002
+    id: str,  # noqa: A002 - the word for it
     *,
     tenant: str,
     by: str,
@@ -63,7 +63,7 @@ def to_shadow(
 
 def enforce(
     session: Session,
-    id: str,  # noqa: A002
+    id: str,  # noqa: A002 - the word for it
     *,
     tenant: str,
     by: str,
@@ -81,7 +81,7 @@ def enforce(
 
 def withdraw(
     session: Session,
-    id: str,  # noqa: A002
+    id: str,  # noqa: A002 - the word for it
     *,
     tenant: str,
     by: str,

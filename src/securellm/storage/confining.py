@@ -35,7 +35,7 @@ class _Confined(_Compiler):  # type: ignore[misc]
         scoped = _demand_scoped(table)
         if iscrud:
             return name
-        narrowed = f"(SELECT * FROM {self.preparer.format_table(scoped)} WHERE tenant = {self.present_tenant})"  # noqa: S608
+        narrowed = f"(SELECT * FROM {self.preparer.format_table(scoped)} WHERE tenant = {self.present_tenant})"  # noqa: S608 - names of ours
         enclosing = options.get("enclosing_alias")
         if enclosing is not None and enclosing.element is table:
             return narrowed

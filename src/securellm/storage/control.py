@@ -125,10 +125,10 @@ class ControlStore:
             return
         mark = self._database.mark
         connection.exec_driver_sql(
-            f"INSERT INTO changes (version, place, kind, tenant, name) VALUES ({', '.join([mark] * 5)})",  # noqa: S608
+            f"INSERT INTO changes (version, place, kind, tenant, name) VALUES ({', '.join([mark] * 5)})",  # noqa: S608 - names of ours
             [(version, place, note.kind, note.tenant, note.name) for place, note in enumerate(notes)],
         )
-        connection.exec_driver_sql(f"DELETE FROM changes WHERE version <= {mark}", (version - KEPT,))  # noqa: S608
+        connection.exec_driver_sql(f"DELETE FROM changes WHERE version <= {mark}", (version - KEPT,))  # noqa: S608 - names of ours
 
 
 # As text, because the scope of a tenant has no words for the tables of the installation.

@@ -56,7 +56,7 @@ def standing(connection: Connection, name: str) -> Standing:
         if inspector.get_table_names():
             raise _unknown(name)
         return Standing(revision=None, pending=REVISIONS)
-    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608
+    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608 - names of ours
     if len(found) != 1 or found[0] not in REVISIONS:
         raise _unknown(name)
     return Standing(revision=found[0], pending=REVISIONS[REVISIONS.index(found[0]) + 1 :])

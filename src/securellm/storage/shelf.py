@@ -76,7 +76,7 @@ class Shelf(Generic[T]):
         session.note(self.kind, tenant=tenant, name=id)
         return made
 
-    def get(self, session: Session, id: str, *, tenant: str = "") -> Shelved[T] | None:  # noqa: A002
+    def get(self, session: Session, id: str, *, tenant: str = "") -> Shelved[T] | None:  # noqa: A002 - the word for it
         """The document with this id."""
         row = session.row(select(self.table).where(*self._is(id, tenant)))
         return None if row is None else self._shelved(row)
@@ -109,7 +109,7 @@ class Shelf(Generic[T]):
         session: Session,
         document: T,
         *,
-        id: str,  # noqa: A002
+        id: str,  # noqa: A002 - the word for it
         tenant: str = "",
         etag: int | None,
         now_us: int,
@@ -125,14 +125,14 @@ class Shelf(Generic[T]):
         session.note(self.kind, tenant=tenant, name=id)
         return made
 
-    def delete(self, session: Session, *, id: str, tenant: str = "", etag: int | None) -> Shelved[T]:  # noqa: A002
+    def delete(self, session: Session, *, id: str, tenant: str = "", etag: int | None) -> Shelved[T]:  # noqa: A002 - the word for it
         """Take the document away and return it. Raises as `replace`."""
         found = self._present(session, id, tenant, etag)
         session.run(delete(self.table).where(*self._is(id, tenant)))
         session.note(self.kind, tenant=tenant, name=id)
         return found
 
-    def _present(self, session: Session, id: str, tenant: str, etag: int | None) -> Shelved[T]:  # noqa: A002
+    def _present(self, session: Session, id: str, tenant: str, etag: int | None) -> Shelved[T]:  # noqa: A002 - the word for it
         found = self.get(session, id, tenant=tenant)
         if found is None:
             raise Refusal(Code.NOT_FOUND, f"no {self.kind} has this id")
@@ -147,7 +147,7 @@ class Shelf(Generic[T]):
             raise ValueError(f"a {self.kind} belongs to no tenant")
         return {}
 
-    def _is(self, id: str, tenant: str) -> list[ColumnElement[bool]]:  # noqa: A002
+    def _is(self, id: str, tenant: str) -> list[ColumnElement[bool]]:  # noqa: A002 - the word for it
         owner = self._owner(tenant)
         return [self.table.c.id == id, *(self.table.c[name] == value for name, value in owner.items())]
 

@@ -77,13 +77,13 @@ class Shipper:
             connection.close()
 
     def _mark(self, connection: "psycopg.Connection[Any]", *, lock: bool = False) -> "_Mark":
-        query = f"SELECT seq, head FROM {SHIPPED} WHERE writer = %s{' FOR UPDATE' if lock else ''}"  # noqa: S608
+        query = f"SELECT seq, head FROM {SHIPPED} WHERE writer = %s{' FOR UPDATE' if lock else ''}"  # noqa: S608 - names of ours
         for _ in range(2):
             row = connection.execute(query, (self._source.writer,)).fetchone()
             if row is not None:
                 break
             connection.execute(
-                f"INSERT INTO {SHIPPED} (writer, seq, head) VALUES (%s, 0, %s) ON CONFLICT DO NOTHING",  # noqa: S608
+                f"INSERT INTO {SHIPPED} (writer, seq, head) VALUES (%s, 0, %s) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
                 (self._source.writer, _NOTHING.head),
             )
         return _NOTHING if row is None else _Mark(seq=row[0], head=row[1])
@@ -112,7 +112,7 @@ class Shipper:
         if stored != len(fresh):
             raise _refused("records of it were stored by somebody else meanwhile")
         head = hashlib.sha256(last.entry).digest()
-        connection.execute(f"UPDATE {SHIPPED} SET seq = %s, head = %s WHERE writer = %s", (last.seq, head, writer))  # noqa: S608
+        connection.execute(f"UPDATE {SHIPPED} SET seq = %s, head = %s WHERE writer = %s", (last.seq, head, writer))  # noqa: S608 - names of ours
 
     def _make_months(self, connection: "psycopg.Connection[Any]", records: Sequence[ShippedRecord]) -> None:
         """Have each partition made before it is needed; where one cannot be, its records join the rest."""

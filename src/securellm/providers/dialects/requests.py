@@ -86,12 +86,12 @@ def name_and_cap(
 
 def as_it_is(
     patch: Patch,  # noqa: ARG001 - as every dialect is asked
-    document: Document,  # noqa: ARG001
+    document: Document,  # noqa: ARG001 - every one is called alike
     *,
-    upstream_model: str | None,  # noqa: ARG001
-    output_cap: int | None,  # noqa: ARG001
-    cap_fields: tuple[str, ...],  # noqa: ARG001
-    inject_usage: bool,  # noqa: ARG001
+    upstream_model: str | None,  # noqa: ARG001 - every one is called alike
+    output_cap: int | None,  # noqa: ARG001 - every one is called alike
+    cap_fields: tuple[str, ...],  # noqa: ARG001 - every one is called alike
+    inject_usage: bool,  # noqa: ARG001 - every one is called alike
 ) -> tuple[str, ...]:
     """No edit at all: for what names no model and writes nothing."""
     return ()
