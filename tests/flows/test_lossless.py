@@ -143,7 +143,7 @@ def own_bytes(path: str, original: bytes, number: int, **knobs: Any) -> list[byt
 
 
 def timeless(data: bytes) -> bytes:
-    return re.sub(rb'"(created|created_at)":\d+', rb'"\1":0', data)
+    return re.sub(rb'"(created|created_at|completed_at)":\d+', rb'"\1":0', data)
 
 
 def same_names(site: Site) -> None:
