@@ -12,7 +12,7 @@ NPM     = wheel=$$(echo $(CURDIR)/$(CLNTS)/clients/lib/python3.*/site-packages/n
           export PATH="$$wheel/bin:$$PATH" && cd $(1) && node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-clients demo test test-all check lint types contracts docs docs-check bench clients lock clean
+.PHONY: help setup setup-dev setup-clients demo test suite test-all check lint types contracts docs docs-check bench clients lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,7 +55,16 @@ test: setup-dev ## Lint, types, contracts, docs and the test suite
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/reference.py --check
-	$(BIN)/pytest -m "not slow"
+	$(MAKE) --no-print-directory suite
+
+# Two halves side by side, one a core: the flows wait for sockets and processes, the rest computes.
+FLOWS  := tests/flows tests/oidc
+REST   := $(filter-out $(FLOWS) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+suite: ## The test suite alone, in two processes
+	@flows=$$(mktemp) && trap 'rm -f "$$flows"' EXIT && \
+	{ $(BIN)/pytest -m "not slow" -p no:cacheprovider $(FLOWS) >"$$flows" 2>&1 & } && running=$$! && \
+	failed=0 && { $(BIN)/pytest -m "not slow" -p no:cacheprovider $(REST) || failed=1; } && \
+	{ wait $$running || failed=1; } && cat "$$flows" && exit $$failed
 
 test-all: setup-dev ## The same, with soaks and long simulations
 	HYPOTHESIS_PROFILE=searching $(BIN)/pytest
