@@ -79,7 +79,8 @@ class Process:
             pid = pending.pop()
             found.append(pid)
             for task in Path(f"/proc/{pid}/task").iterdir():
-                pending += map(int, (task / "children").read_text(encoding="ascii").split())
+                with suppress(FileNotFoundError):  # A thread may end between being listed and being read.
+                    pending += map(int, (task / "children").read_text(encoding="ascii").split())
         return found
 
 
