@@ -54,12 +54,10 @@ def test_ghsa_46cm_pfwv_cgf8_and_cve_2024_34359_a_template_in_a_text_is_text(tmp
                 gateway.post("/process", {"text": text, "model": "chat"}, key=keys[0]),
             ]
             for answer in answers:
-                assert answer.status in (200, 403), answer.body
+                assert answer.status == 200, answer.body
             sent = [json.loads(entry.body) for entry in upstream.requests()]
             said = [message["content"] for body in sent for message in body["messages"] if message["role"] == "user"]
-            assert all("49 49" not in word for word in said)
-            if all(answer.status == 200 for answer in answers):
-                assert said[-2:] == [text, text]
+            assert said[-2:] == [text, text]
 
 
 def test_cve_2026_40217_and_cve_2025_68664_nothing_is_executed_or_unpickled() -> None:
