@@ -24,6 +24,8 @@ class Action(StrEnum):
 
 USE_MODEL: Final = "use_model"
 """The group of `invoke`, `stream` and `embed`: a rule about one of the three alone is easily walked around."""
+USING: Final = (Action.INVOKE, Action.STREAM, Action.EMBED)
+"""The members of `use_model`."""
 
 RESOURCES: Final = {
     Action.INVOKE: "Model",

@@ -8,7 +8,7 @@ import json
 import resource
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,12 +17,12 @@ import msgspec
 
 from securellm.policy.bundles import Bundle, BundleRefused, Case, checked, hash_of
 from securellm.policy.comparing import questions_of
-from securellm.policy.engine import CompiledBundle, Failed, PolicyRow
+from securellm.policy.engine import CompiledBundle, Failed, Head, PolicyRow
 from securellm.policy.model import Effect, Verdict
 from securellm.policy.reports import CaseResult, Report
 from securellm.policy.rules import is_name, obligations_of
 from securellm.policy.scanning import Segment
-from securellm.policy.schema import GUARD, SCHEMA
+from securellm.policy.schema import GUARD, SCHEMA, USE_MODEL, USING, Action
 
 SMALL_STACK = 2 << 20
 """Bytes; a thread of the gateway has 8 MiB."""
@@ -56,7 +56,7 @@ def examine(bundle: Bundle) -> Report:
     except BundleRefused as refused:
         return Report(hash=digest, problems=refused.problems)
     texts = tuple(segment.text for segment in segments)
-    rows, problems = _on_stack(SMALL_STACK, lambda: _described(segments))
+    rows, problems = _on_stack(SMALL_STACK, lambda: described(segments))
     if not problems:
         problems = _on_stack(LARGE_STACK, lambda: _validated("".join(texts)))
     if problems:
@@ -64,7 +64,7 @@ def examine(bundle: Bundle) -> Report:
     return _on_stack(SMALL_STACK, lambda: _asked(bundle, digest, texts, rows))
 
 
-def _described(segments: Sequence[Segment]) -> tuple[list[PolicyRow], list[str]]:
+def described(segments: Sequence[Segment]) -> tuple[list[PolicyRow], list[str]]:
     """Each policy as the engine read it, alone and among the others: both must be the same."""
     rows: list[PolicyRow] = []
     problems: list[str] = []
@@ -104,12 +104,49 @@ def _row(parsed: dict[str, Any]) -> tuple[PolicyRow, list[str]]:
     row = PolicyRow(
         id=name,
         effect=effect,
+        head=_head(parsed),
+        names=frozenset(_named(parsed)),
         obligations=obligations,
         # Wherever the name stands, be it in a comparison: asked once too often is asked well.
         mentions_guard=f'"{GUARD}"' in json.dumps(parsed["conditions"]),
         note=(annotations.get("note") or "")[:200],
     )
     return row, problems
+
+
+def _head(parsed: dict[str, Any]) -> Head:
+    """What the engine read in a policy's parentheses. What is not understood takes everything in."""
+    actions = [entity["id"] for entity in _entities(parsed["action"])]
+    named = {action for name in actions for action in (USING if name == USE_MODEL else (name,))}
+    return Head(
+        principal=_name(parsed["principal"]),
+        actions=frozenset(map(Action, named)) if actions and named <= set(Action) else None,
+        resource=_name(parsed["resource"]),
+    )
+
+
+def _name(clause: dict[str, Any]) -> tuple[str, str] | None:
+    """The one entity that a clause asks for, with `==`, `in` or `is … in`; a mere `is` names none."""
+    named = _entities(clause.get("in", clause))
+    return (named[0]["type"], named[0]["id"]) if len(named) == 1 else None
+
+
+def _entities(clause: dict[str, Any]) -> list[dict[str, str]]:
+    return [clause["entity"]] if "entity" in clause else clause.get("entities", [])
+
+
+def _named(node: Any) -> Iterator[tuple[str, str]]:
+    """Every entity that stands anywhere in a policy. Without recursion: a policy may be deep."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, list):
+            waiting += here
+        elif isinstance(here, dict):
+            kind, name = here.get("type"), here.get("id")
+            if isinstance(kind, str) and isinstance(name, str):
+                yield kind, name
+            waiting += here.values()
 
 
 def _validated(text: str) -> list[str]:
@@ -175,7 +212,7 @@ def _untested(bundle: Bundle, digest: str, texts: Sequence[str], rows: Sequence[
     unnoticed = []
     for left_out, row in enumerate(rows):
         rest = [index for index in range(len(rows)) if index != left_out]
-        compiled = CompiledBundle(digest, [texts[index] for index in rest], [rows[index] for index in rest])
+        compiled = CompiledBundle(digest, [texts[index] for index in rest], [rows[index] for index in rest], sliced=0)
         if all(tested(compiled, case).passed for case in bundle.tests):
             unnoticed.append(row.id)
     return tuple(unnoticed)

@@ -12,10 +12,12 @@ from tests.unit.policy.asking import EVERYTHING, compiled, problems, question
 from securellm.core.errors import Code
 from securellm.guard import FindingType
 from securellm.policy import Action, GuardFacts, Obligations, Question
-from securellm.policy.engine import CompiledBundle, Failed, PolicyRow, PolicySet
+from securellm.policy.engine import CompiledBundle, Failed, Head, PolicyRow, PolicySet, Told
 from securellm.policy.model import INJECTION_STEPS, REDACTABLE, UNBOUND, Answer, Verdict
 from securellm.policy.rules import bound, clamped, guard_facts, hour_and_weekday, obligations_of
+from securellm.policy.scanning import segments
 from securellm.policy.schema import PRINCIPALS, RESOURCES
+from securellm.policy.trial import described
 
 pytestmark = pytest.mark.requirement("PO-1")
 
@@ -154,7 +156,6 @@ def test_a_policy_that_fails_is_no_answer_at_all() -> None:
         {"surface": None},
         {"surface": "\ud800"},
         {"providers": {"a": 1}},
-        {"roles": frozenset({"\udfff"})},
         {"resource": 7},
         {"data_class": "public"},
         {"guard": {"injection": 0}},
@@ -164,6 +165,115 @@ def test_a_policy_that_fails_is_no_answer_at_all() -> None:
 def test_a_question_that_does_not_fit_the_schema_is_never_allowed(wrong: dict[str, Any]) -> None:
     with pytest.raises((Failed, AttributeError)):
         compiled(EVERYTHING).ask(question(**wrong))
+
+
+WHO = (
+    "principal",
+    "principal is Key",
+    'principal == Key::"k1"',
+    'principal in User::"ana"',
+    'principal in Role::"team"',
+    'principal is Key in Tenant::"acme"',
+    'principal in Project::"p"',
+    'principal in Tenant::"other"',
+)
+WHAT = (
+    "action",
+    'action == Action::"stream"',
+    'action in Action::"use_model"',
+    'action in [Action::"invoke"]',
+    'action in [Action::"use_model", Action::"use_kept"]',
+    'action in [Action::"use_kept", Action::"tool_call"]',
+)
+OF_WHAT = (
+    "resource",
+    "resource is Model",
+    'resource == Model::"gpt"',
+    'resource == Kept::"files.delete"',
+    'resource in Kept::"files"',
+    'resource is Tool in Server::"git"',
+)
+ANY_QUESTIONS = st.builds(
+    Question,
+    action=st.sampled_from([Action.INVOKE, Action.STREAM, Action.EMBED, Action.USE_KEPT, Action.TOOL_CALL]),
+    resource=st.sampled_from(["gpt", "files", "files.delete", "git/commit", "git"]),
+    principal=st.sampled_from(["key:k1", "key:k2", "agent:a"]),
+    owner=st.sampled_from([None, "user:ana", "service:s"]),
+    project=st.sampled_from([None, "p"]),
+    tenant=st.sampled_from(["acme", "other"]),
+    roles=st.frozensets(st.sampled_from(["team", "else"])),
+    surface=st.sampled_from(["chat", "messages"]),
+    guard=st.none() | st.builds(GuardFacts, injection=st.sampled_from(INJECTION_STEPS)),
+)
+CONDITIONS = (
+    "",
+    'when { context.surface == "chat" }',
+    'when { principal in [Role::"team", User::"ana"] }',
+    'unless { principal in Tenant::"acme" && resource in Kept::"files" }',
+    "when { context has guard && context.guard.injection > 500 }",
+)
+POLICIES = st.tuples(
+    st.sampled_from(["permit", "forbid"]),
+    st.sampled_from(WHO),
+    st.sampled_from(WHAT),
+    st.sampled_from(OF_WHAT),
+    st.sampled_from(
+        ["", 'when { context.surface == "chat" }', "when { context has guard && context.guard.injection > 5 }"]
+    ),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(POLICIES, min_size=1, max_size=8), st.lists(ANY_QUESTIONS, min_size=30, max_size=60))
+def test_a_slice_of_a_bundle_says_what_the_whole_says(
+    policies: list[tuple[str, ...]], questions: list[Question]
+) -> None:
+    text = "\n".join(
+        f'@id("p{number}") {effect}({who}, {what}, {of_what}) {condition};'
+        for number, (effect, who, what, of_what, condition) in enumerate(policies)
+    )
+    texts = [segment.text for segment in segments(text)]
+    rows, wrong = described(segments(text))
+    assert not wrong
+    sliced, whole = CompiledBundle("h", texts, rows), CompiledBundle("h", texts, rows, sliced=0)
+    engine = PolicySet(text)
+    for asked in questions:
+        answer = sliced.ask(asked)
+        assert answer == whole.ask(asked)
+        if asked.guard is not None or not sliced.mentions_guard:
+            assert Told(answer.verdict is Verdict.ALLOW, answer.rules) == engine.ask(asked)
+
+
+def test_only_policies_whose_heads_take_a_question_in_are_asked() -> None:
+    failing = '@id("no") forbid(principal in Tenant::"other", action, resource) when { context.hour + OVER > 0 };'
+    failing = failing.replace("OVER", str(2**63 - 1))
+    head = Head(principal=("Tenant", "other"))
+    rows = (PolicyRow(id="all", effect="permit"), PolicyRow(id="no", effect="forbid", head=head))
+    rules = CompiledBundle("h", (EVERYTHING, failing), rows)
+    assert rules.ask(question(hour=5)).verdict is Verdict.ALLOW
+    with pytest.raises(Failed):
+        rules.ask(question(tenant="other", hour=5))
+
+
+def test_what_slices_hold_is_bounded_and_beyond_it_the_whole_bundle_answers() -> None:
+    texts = [EVERYTHING, *(f'@id("m{n}") forbid(principal, action, resource == Model::"m{n}");' for n in range(6))]
+    rows = [PolicyRow(id="all", effect="permit")]
+    rows += [PolicyRow(id=f"m{n}", effect="forbid", head=Head(resource=("Model", f"m{n}"))) for n in range(6)]
+    small = CompiledBundle("h", texts, rows, sliced=4)
+    assert [small.ask(question(resource=f"m{n % 8}")).verdict for n in range(16)] == (
+        [Verdict.DENY] * 6 + [Verdict.ALLOW] * 2
+    ) * 2
+    assert sum(len(held) for held in small._slices.values()) <= 2 * len(texts) + 4
+
+
+def test_what_a_policy_names_is_told_as_strictly_as_all_else() -> None:
+    rules = compiled(EVERYTHING, '@id("team") forbid(principal in Role::"team", action, resource);')
+    assert rules.ask(question(roles=frozenset({"team"}))).verdict is Verdict.DENY
+    with pytest.raises(Failed):
+        rules.ask(question(principal="user:ana", owner="user:ana", roles=frozenset({"team", "\udfff"}), hour="five"))
+    named = compiled(EVERYTHING, '@id("ana") forbid(principal in User::"ana", action, resource);')
+    with pytest.raises(Failed):
+        named.ask(question(principal="user:bo", owner="user:ana"))
 
 
 def test_hostile_names_decide_nothing_but_themselves() -> None:
