@@ -1,26 +1,29 @@
 """The resource /admin/v1/keys: issue, scope, rotate and revoke virtual keys."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import FastAPI, Query
-from fastapi import Path as PathParam
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.calls import Call, CurrentCall, demand_tenant, scope_of
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import micros_of, moment_of
+from securellm.admin.owned import Owned
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.shapes import (
     ID,
+    ONCE,
     Id,
     Input,
     ListedOfTenant,
     ModelName,
     Name,
+    PathId,
+    Update,
     answer,
     shown,
 )
@@ -31,17 +34,17 @@ from securellm.identity import IssuedKey, KeyScopes, Permission, VirtualKey
 from securellm.storage import Session
 
 T = TypeVar("T")
-Work = Callable[[Session], Changed[T]]
 
-KeyId = Annotated[str, PathParam(pattern=ID)]
 Models = Annotated[
     tuple[ModelName, ...],
     Field(min_length=1, max_length=256, description='Names of models; "*" is all of the tenant\'s.'),
+    ONCE,
 ]
-Surfaces = Annotated[tuple[Surface, ...], Field(max_length=64, description="Empty is every surface.")]
+Surfaces = Annotated[tuple[Surface, ...], Field(max_length=64, description="Empty is every surface."), ONCE]
 IpRanges = Annotated[
     tuple[Annotated[str, Field(max_length=49, pattern=r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")], ...],
     Field(max_length=64, description="Networks it may be presented from; empty is any."),
+    ONCE,
 ]
 Expiry = Annotated[AwareDatetime | None, Field(description="The moment from which it is refused; null is never.")]
 _LONGEST_OVERLAP = 30 * 24 * 3600
@@ -60,7 +63,7 @@ class NewKey(Input):
     expires_at: Expiry = None
 
 
-class KeyUpdate(Input):
+class KeyUpdate(Update):
     """What is to change; what is left out stays."""
 
     name: Name = ""
@@ -68,12 +71,6 @@ class KeyUpdate(Input):
     surfaces: Surfaces = ()
     ip_ranges: IpRanges = ()
     expires_at: Expiry = None
-
-    @model_validator(mode="after")
-    def _something(self) -> "KeyUpdate":
-        if not self.model_fields_set:
-            raise ValueError("nothing is to change")
-        return self
 
 
 class Rotation(Input):
@@ -124,6 +121,14 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
     """Serve the resource."""
     root = f"{API_ROOT}/keys"
     one = f"{root}/{{key_id}}"
+    keys = Owned(
+        plural="keys",
+        find=lambda session, key_id: ports.keyring().get(session, key_id),
+        allow=lambda call, key: call.allow_or_hide(key.tenant, "virtual key", project=key.project),
+        view=view_of,
+        etag=_etag,
+        confined=True,
+    )
 
     @app.post(
         root,
@@ -137,21 +142,22 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
     async def create_key(call: CurrentCall, asked: NewKey) -> Response:
         """Issue a virtual key. Its token is in this answer and nowhere else."""
         call.allow(asked.tenant, project=asked.project)
+        _allow_person(call, asked.tenant, asked.user)
         await demand_tenant(call, asked.tenant)
         expires_us = _expiry(call, asked.expires_at)
 
         def work(session: Session) -> Changed[IssuedKey]:
             if asked.user is not None:
-                ports.directory.get_user(session, asked.user)
+                ports.directory.users.get(session, asked.user)
             issued = ports.keyring().issue(
                 session,
                 tenant=asked.tenant,
                 project=asked.project,
                 user=asked.user,
                 name=asked.name,
-                models=tuple(dict.fromkeys(asked.models)),
-                surfaces=tuple(dict.fromkeys(asked.surfaces)),
-                ip_ranges=tuple(dict.fromkeys(asked.ip_ranges)),
+                models=asked.models,
+                surfaces=asked.surfaces,
+                ip_ranges=asked.ip_ranges,
                 expires_us=expires_us,
             )
             return _changed(call, "create", issued, None, issued.key)
@@ -163,17 +169,18 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
     async def list_keys(call: CurrentCall, asked: Annotated[ListKeys, Query()]) -> KeyList:
         """List virtual keys in the order of their ids; `next_cursor` continues, null ends the list."""
         tenant = call.among(asked.tenant, project=asked.project)
-        query = {"tenant": tenant, "project": asked.project}
-        after = call.after(asked.cursor, **query)
-        most = asked.limit + 1
-
-        def found(session: Session) -> Page[VirtualKey]:
-            projects = None if asked.project is None else (asked.project,)
-            keys = ports.keyring().page(session, after=after, limit=most, tenant=tenant, projects=projects)
-            return Page.of(keys, asked.limit, lambda key: key.id)
-
-        page = await call.read(found, scope=scope_of(tenant))
-        return KeyList(data=[view_of(key) for key in page.items], next_cursor=call.cursor(page.after, **query))
+        projects = None if asked.project is None else (asked.project,)
+        found, cursor = await page_of(
+            call,
+            asked,
+            lambda session, after, most: ports.keyring().page(
+                session, after=after, limit=most, tenant=tenant, projects=projects
+            ),
+            key=lambda key: key.id,
+            tenant=tenant,
+            query={"project": asked.project},
+        )
+        return KeyList(data=[view_of(key) for key in found], next_cursor=cursor)
 
     @app.get(
         one,
@@ -183,10 +190,9 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         responses=shown(KeyView),
         response_model=None,
     )
-    async def get_key(call: CurrentCall, key_id: KeyId) -> Response:
+    async def get_key(call: CurrentCall, key_id: PathId) -> Response:
         """One virtual key, never its token."""
-        key = await call.read(lambda session: owned(session, call, key_id), scope=call.home)
-        return answer(view_of(key), etag=_etag(key))
+        return keys.answer(await keys.read(call, key_id))
 
     @app.patch(
         one,
@@ -196,26 +202,23 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         responses=shown(KeyView),
         response_model=None,
     )
-    async def update_key(call: CurrentCall, key_id: KeyId, asked: KeyUpdate) -> Response:
+    async def update_key(call: CurrentCall, key_id: PathId, asked: KeyUpdate) -> Response:
         """Change what a virtual key may do. It is so when this is answered."""
         said = asked.model_fields_set
         expires_us = _expiry(call, asked.expires_at)
 
-        def work(session: Session) -> Changed[VirtualKey]:
-            before = owned(session, call, key_id)
-            call.precondition.demand(_etag(before))
+        def work(session: Session, before: VirtualKey) -> Changed[VirtualKey]:
             scopes = KeyScopes(
                 name=asked.name if "name" in said else before.name,
-                models=tuple(dict.fromkeys(asked.models)) if "models" in said else before.models,
-                surfaces=tuple(dict.fromkeys(asked.surfaces)) if "surfaces" in said else before.surfaces,
-                ip_ranges=tuple(dict.fromkeys(asked.ip_ranges)) if "ip_ranges" in said else before.ip_ranges,
+                models=asked.models if "models" in said else before.models,
+                surfaces=asked.surfaces if "surfaces" in said else before.surfaces,
+                ip_ranges=asked.ip_ranges if "ip_ranges" in said else before.ip_ranges,
                 expires_us=expires_us if "expires_at" in said else before.expires_us,
             )
             after = ports.keyring().update(session, key_id, scopes, etag=before.etag)
             return _changed(call, "update", after, before, after)
 
-        key = await change(call, "update", key_id, work)
-        return answer(view_of(key), etag=_etag(key))
+        return keys.answer(await keys.change(call, "update", key_id, work))
 
     @app.post(
         f"{one}/rotate",
@@ -225,27 +228,23 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         responses=shown(NewKeyView),
         response_model=None,
     )
-    async def rotate_key(call: CurrentCall, key_id: KeyId, asked: Rotation) -> Response:
+    async def rotate_key(call: CurrentCall, key_id: PathId, asked: Rotation) -> Response:
         """Give the key a new token, shown this once. The former one stays good for the overlap, if one is asked for."""
 
-        def work(session: Session) -> Changed[IssuedKey]:
-            before = owned(session, call, key_id)
-            call.precondition.demand(_etag(before))
+        def work(session: Session, before: VirtualKey) -> Changed[IssuedKey]:
+            _allow_person(call, before.tenant, before.user)
             issued = ports.keyring().rotate(session, key_id, overlap=asked.overlap_seconds, etag=before.etag)
             return _changed(call, "rotate", issued, before, issued.key)
 
-        return _issued(await change(call, "rotate", key_id, work))
+        return _issued(await keys.change(call, "rotate", key_id, work))
 
     async def revoke(call: Call, key_id: str) -> Response:
-        def work(session: Session) -> Changed[VirtualKey]:
-            before = owned(session, call, key_id)
-            call.precondition.demand(_etag(before))
+        def work(session: Session, before: VirtualKey) -> Changed[VirtualKey]:
             after = ports.keyring().revoke(session, key_id)
             return _changed(call, "revoke", after, before, after)
 
         # Recorded each time: the first answer may have been lost.
-        key = await change(call, "revoke", key_id, work)
-        return answer(view_of(key), etag=_etag(key))
+        return keys.answer(await keys.change(call, "revoke", key_id, work))
 
     @app.delete(
         one,
@@ -255,7 +254,7 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         responses=shown(KeyView),
         response_model=None,
     )
-    async def delete_key(call: CurrentCall, key_id: KeyId) -> Response:
+    async def delete_key(call: CurrentCall, key_id: PathId) -> Response:
         """Revoke a virtual key; the key stays listed. Doing it again changes nothing, so `If-Match` may be left out."""
         return await revoke(call, key_id)
 
@@ -267,18 +266,9 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         responses=shown(KeyView),
         response_model=None,
     )
-    async def revoke_key(call: CurrentCall, key_id: KeyId) -> Response:
+    async def revoke_key(call: CurrentCall, key_id: PathId) -> Response:
         """Revoke a virtual key; running streams are cut. Doing it again changes nothing."""
         return await revoke(call, key_id)
-
-    def owned(session: Session, call: Call, key_id: str) -> VirtualKey:
-        key = ports.keyring().get(session, key_id)
-        call.allow_or_hide(key.tenant, "virtual key", project=key.project)
-        return key
-
-    async def change(call: Call, action: str, key_id: str, work: Work[T]) -> T:
-        key = await call.read(lambda session: owned(session, call, key_id), scope=call.home)
-        return await call.change(action, "keys", work, tenant=key.tenant, scope=scope_of(key.tenant))
 
 
 def view_of(key: VirtualKey) -> KeyView:
@@ -307,6 +297,12 @@ def _issued(issued: IssuedKey, *, status: int = 200) -> Response:
 
 def _etag(key: VirtualKey) -> str:
     return etag_of("key", key=key.id, created_us=key.created_us, revision=key.etag, content=key.managed_by)
+
+
+def _allow_person(call: Call, tenant: str, user: str | None) -> None:
+    """Who holds a person's key speaks as them to what is kept of them: it is theirs, or for who administers people."""
+    if user is not None and call.actor.principal != f"user:{user}":
+        call.allow(tenant, permission=Permission.USERS_WRITE)
 
 
 def _expiry(call: Call, expires_at: datetime | None) -> int | None:

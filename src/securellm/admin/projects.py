@@ -6,9 +6,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from securellm.admin.calls import CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.calls import CurrentCall, demand_tenant, scope_of
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.shapes import Id, Input, ListQuery, Name, PathId, answer, shown
@@ -56,18 +57,15 @@ def add_projects(app: FastAPI, ports: Ports) -> None:
     async def list_projects(call: CurrentCall, tenant: PathId, asked: ListQuery) -> ProjectList:
         """List the projects of a tenant that the caller may see."""
         projects = call.projects(tenant)
-        after = call.after(asked.cursor)
 
-        def found(session: Session) -> Page[Project]:
+        def found(session: Session, after: str | None, most: int) -> tuple[Project, ...]:
             if projects is None:
-                items = directory.projects(session, tenant=tenant, after=after, limit=asked.limit + 1)
-            else:
-                names = (name for name in sorted(projects) if after is None or name > after)
-                items = tuple(directory.get_project(session, name, tenant=tenant) for name in names)
-            return Page.of(items, asked.limit, lambda project: project.id)
+                return directory.projects.page(session, tenant=tenant, after=after, limit=most)
+            names = [name for name in sorted(projects) if after is None or name > after][:most]
+            return tuple(directory.projects.get(session, name, tenant=tenant) for name in names)
 
-        page = await call.read(found, scope=scope_of(tenant))
-        return ProjectList(data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after))
+        items, cursor = await page_of(call, asked, found, key=lambda project: project.id, tenant=tenant)
+        return ProjectList(data=[_view(project) for project in items], next_cursor=cursor)
 
     @app.post(
         root,
@@ -103,7 +101,7 @@ def add_projects(app: FastAPI, ports: Ports) -> None:
         """One project."""
         call.allow(tenant, project=project_id)
         project = await call.read(
-            lambda session: directory.get_project(session, project_id, tenant=tenant), scope=scope_of(tenant)
+            lambda session: directory.projects.get(session, project_id, tenant=tenant), scope=scope_of(tenant)
         )
         return answer(_view(project), etag=_etag(project))
 
@@ -120,9 +118,9 @@ def add_projects(app: FastAPI, ports: Ports) -> None:
         call.allow(tenant, project=project_id)
 
         def work(session: Session) -> Changed[Project]:
-            before = directory.get_project(session, project_id, tenant=tenant)
+            before = directory.projects.get(session, project_id, tenant=tenant)
             call.precondition.demand(_etag(before))
-            after = directory.replace_project(session, project_id, tenant=tenant, name=asked.name, etag=before.etag)
+            after = directory.rename_project(session, before, asked.name)
             return Changed(result=after, id=project_id, before=before, after=after)
 
         project = await call.change("update", "projects", work, tenant=tenant, scope=scope_of(tenant))
@@ -141,12 +139,12 @@ def add_projects(app: FastAPI, ports: Ports) -> None:
         call.allow(tenant, project=project_id)
 
         def work(session: Session) -> Changed[None]:
-            before = directory.get_project(session, project_id, tenant=tenant)
+            before = directory.projects.get(session, project_id, tenant=tenant)
             call.precondition.demand(_etag(before))
             keys = ports.keyring().page(session, limit=1_000, tenant=tenant, projects=(project_id,))
             if any(key.revoked_us is None for key in keys):
                 raise Refusal(Code.CONFLICT, "virtual keys are bound to this project")
-            directory.delete_project(session, project_id, tenant=tenant, etag=before.etag)
+            directory.delete_project(session, before)
             return Changed(result=None, id=project_id, before=before)
 
         await call.change("delete", "projects", work, tenant=tenant, scope=scope_of(tenant))

@@ -4,24 +4,26 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.calls import CurrentCall, demand_tenant
 from securellm.admin.etags import etag_of
 from securellm.admin.keys import IpRanges, Surfaces
 from securellm.admin.moments import moment_of
+from securellm.admin.owned import Owned
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
-from securellm.admin.ports import Changed, Ports
-from securellm.admin.shapes import Id, Input, ModelName, Name, PathId, TenantQuery, answer, shown
+from securellm.admin.ports import Ports
+from securellm.admin.shapes import ONCE, Id, Input, ModelName, Name, PathId, TenantQuery, Update, shown
 from securellm.admin.users import Issuer, Subject
 from securellm.core.surfaces import Surface
 from securellm.identity import Permission, ServiceIdentity
-from securellm.storage import Session
 
 Models = Annotated[
     tuple[ModelName, ...],
     Field(max_length=256, description='Models it may call; "*" is all of the tenant\'s, empty none.'),
+    ONCE,
 ]
 
 
@@ -38,7 +40,7 @@ class NewService(Input):
     ip_ranges: IpRanges = ()
 
 
-class ServiceUpdate(Input):
+class ServiceUpdate(Update):
     """What is to change; what is left out stays."""
 
     name: Name = ""
@@ -48,12 +50,6 @@ class ServiceUpdate(Input):
     surfaces: Surfaces = ()
     ip_ranges: IpRanges = ()
     disabled: bool = False
-
-    @model_validator(mode="after")
-    def _something(self) -> "ServiceUpdate":
-        if not self.model_fields_set:
-            raise ValueError("nothing is to change")
-        return self
 
 
 class ServiceView(BaseModel):
@@ -83,11 +79,13 @@ def add_services(app: FastAPI, ports: Ports) -> None:
     directory = ports.directory
     root = f"{API_ROOT}/services"
     one = f"{root}/{{service_id}}"
-
-    def owned(session: Session, call: Call, service_id: str) -> ServiceIdentity:
-        service: ServiceIdentity = directory.get_service(session, service_id)
-        call.allow_or_hide(service.tenant, "service", project=service.project)
-        return service
+    services = Owned(
+        plural="services",
+        find=directory.services.get,
+        allow=lambda call, service: call.allow_or_hide(service.tenant, "service", project=service.project),
+        view=_view,
+        etag=_etag,
+    )
 
     @app.get(
         root, operation_id="list_services", tags=["services"], openapi_extra=asks(Permission.SERVICES_READ, of="tenant")
@@ -95,16 +93,14 @@ def add_services(app: FastAPI, ports: Ports) -> None:
     async def list_services(call: CurrentCall, asked: TenantQuery) -> ServiceList:
         """List services in the order of their ids."""
         tenant = call.among(asked.tenant)
-        after = call.after(asked.cursor, tenant=tenant)
-
-        def found(session: Session) -> Page[ServiceIdentity]:
-            services = directory.services(session, after=after, limit=asked.limit + 1, tenant=tenant)
-            return Page.of(services, asked.limit, lambda service: service.id)
-
-        page = await call.read(found, scope=scope_of(tenant))
-        return ServiceList(
-            data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after, tenant=tenant)
+        found, cursor = await page_of(
+            call,
+            asked,
+            lambda session, after, most: directory.services.page(session, after=after, limit=most, tenant=tenant),
+            key=lambda service: service.id,
+            tenant=tenant,
         )
+        return ServiceList(data=[_view(service) for service in found], next_cursor=cursor)
 
     @app.post(
         root,
@@ -119,9 +115,10 @@ def add_services(app: FastAPI, ports: Ports) -> None:
         """Make a service known. It has no role yet."""
         call.allow(asked.tenant, project=asked.project)
         await demand_tenant(call, asked.tenant)
-
-        def work(session: Session) -> Changed[ServiceIdentity]:
-            made = directory.create_service(
+        return await services.create(
+            call,
+            asked.tenant,
+            lambda session: directory.create_service(
                 session,
                 tenant=asked.tenant,
                 project=asked.project,
@@ -132,11 +129,8 @@ def add_services(app: FastAPI, ports: Ports) -> None:
                 surfaces=asked.surfaces,
                 ip_ranges=asked.ip_ranges,
                 by=call.actor,
-            )
-            return Changed(result=made, id=made.id, after=made)
-
-        made = await call.change("create", "services", work, tenant=asked.tenant)
-        return answer(_view(made), etag=_etag(made), status=201, location=f"{API_ROOT}/services/{made.id}")
+            ),
+        )
 
     @app.get(
         one,
@@ -148,8 +142,7 @@ def add_services(app: FastAPI, ports: Ports) -> None:
     )
     async def get_service(call: CurrentCall, service_id: PathId) -> Response:
         """One service."""
-        service = await call.read(lambda session: owned(session, call, service_id), scope=call.home)
-        return answer(_view(service), etag=_etag(service))
+        return services.answer(await services.read(call, service_id))
 
     @app.patch(
         one,
@@ -161,29 +154,7 @@ def add_services(app: FastAPI, ports: Ports) -> None:
     )
     async def update_service(call: CurrentCall, service_id: PathId, asked: ServiceUpdate) -> Response:
         """Change a service. Disabled, it is refused from now on, and what it has running is cut."""
-        said = asked.model_fields_set
-
-        def work(session: Session) -> Changed[ServiceIdentity]:
-            before = owned(session, call, service_id)
-            call.precondition.demand(_etag(before))
-            after = directory.replace_service(
-                session,
-                call.actor,
-                service_id,
-                name=asked.name if "name" in said else before.name,
-                issuer=asked.issuer if "issuer" in said else before.issuer,
-                subject=asked.subject if "subject" in said else before.subject,
-                models=asked.models if "models" in said else before.models,
-                surfaces=asked.surfaces if "surfaces" in said else before.surfaces,
-                ip_ranges=asked.ip_ranges if "ip_ranges" in said else before.ip_ranges,
-                disabled=asked.disabled if "disabled" in said else before.disabled,
-                etag=before.etag,
-            )
-            return Changed(result=after, id=service_id, before=before, after=after)
-
-        tenant = (await call.read(lambda session: owned(session, call, service_id), scope=call.home)).tenant
-        service = await call.change("update", "services", work, tenant=tenant)
-        return answer(_view(service), etag=_etag(service))
+        return await services.update(call, service_id, asked, directory.replace_service)
 
     @app.delete(
         one,
@@ -195,16 +166,7 @@ def add_services(app: FastAPI, ports: Ports) -> None:
     )
     async def delete_service(call: CurrentCall, service_id: PathId) -> Response:
         """Forget a service with its roles and access tokens."""
-
-        def work(session: Session) -> Changed[None]:
-            before = owned(session, call, service_id)
-            call.precondition.demand(_etag(before))
-            directory.delete_service(session, call.actor, service_id, etag=before.etag)
-            return Changed(result=None, id=service_id, before=before)
-
-        tenant = (await call.read(lambda session: owned(session, call, service_id), scope=call.home)).tenant
-        await call.change("delete", "services", work, tenant=tenant)
-        return Response(status_code=204)
+        return await services.delete(call, service_id, directory.delete_service)
 
 
 def _view(service: ServiceIdentity) -> ServiceView:

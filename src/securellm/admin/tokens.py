@@ -7,15 +7,14 @@ from fastapi import FastAPI, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, missing
+from securellm.admin.calls import Call, CurrentCall, missing
 from securellm.admin.moments import micros_of, moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
-from securellm.admin.shapes import PRINCIPAL, Input, Listed, Name, PathId, answer, shown
+from securellm.admin.shapes import PRINCIPAL, Input, Listed, Name, PathId, Principal, answer, shown
 from securellm.identity import AccessToken, IssuedToken, Permission
 from securellm.storage import Session
-
-Principal = Annotated[str, Field(pattern=PRINCIPAL)]
 
 
 class NewToken(Input):
@@ -69,24 +68,26 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
         if not principal.startswith("service:"):
             # Nobody handles another person's credentials, not even to look.
             raise missing("no access token has this id")
-        service = ports.directory.get_service(session, principal.removeprefix("service:"))
+        service = ports.directory.services.get(session, principal.removeprefix("service:"))
         call.allow_or_hide(service.tenant, "access token", project=service.project, permission=permission)
+
+    def owned(session: Session, call: Call, token_id: str, permission: Permission) -> AccessToken:
+        token = tokens.get(session, token_id)
+        allow(session, call, token.principal, permission)
+        return token
 
     @app.get(root, operation_id="list_tokens", tags=["tokens"], openapi_extra=asks(Permission.SELF, of="self"))
     async def list_tokens(call: CurrentCall, asked: Annotated[ListTokens, Query()]) -> TokenList:
         """List one's own access tokens, or those of a service."""
         principal = asked.principal or call.actor.principal
-        after = call.after(asked.cursor, principal=principal)
 
-        def found(session: Session) -> Page[AccessToken]:
+        def found(session: Session, after: str | None, most: int) -> tuple[AccessToken, ...]:
             allow(session, call, principal, Permission.SERVICES_READ)
-            items = tokens.page(session, after=after, limit=asked.limit + 1, principal=principal)
-            return Page.of(items, asked.limit, lambda token: token.id)
+            return tokens.page(session, principal, after=after, limit=most)
 
-        page = await call.read(found, scope=call.home)
-        return TokenList(
-            data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after, principal=principal)
-        )
+        home, query = call.actor.tenant, {"principal": principal}
+        items, cursor = await page_of(call, asked, found, key=lambda token: token.id, tenant=home, query=query)
+        return TokenList(data=[_view(token) for token in items], next_cursor=cursor)
 
     @app.post(
         root,
@@ -119,13 +120,9 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
     )
     async def get_token(call: CurrentCall, token_id: PathId) -> TokenView:
         """One access token, never its text."""
-
-        def found(session: Session) -> AccessToken:
-            token = tokens.get(session, token_id)
-            allow(session, call, token.principal, Permission.SERVICES_READ)
-            return token
-
-        return _view(await call.read(found, scope=call.home))
+        return _view(
+            await call.read(lambda session: owned(session, call, token_id, Permission.SERVICES_READ), scope=call.home)
+        )
 
     @app.post(
         f"{one}/revoke",
@@ -136,18 +133,16 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
     async def revoke_token(call: CurrentCall, token_id: PathId) -> TokenView:
         """Refuse an access token from now on. Doing it again changes nothing."""
 
-        def owned(session: Session) -> AccessToken:
-            token = tokens.get(session, token_id)
-            allow(session, call, token.principal, Permission.SERVICES_WRITE)
-            return token
+        def changeable(session: Session) -> AccessToken:
+            return owned(session, call, token_id, Permission.SERVICES_WRITE)
 
         def work(session: Session) -> Changed[AccessToken]:
-            before = owned(session)
+            before = changeable(session)
             after = tokens.revoke(session, token_id)
             views = [_view(token).model_dump(mode="json") for token in (before, after)]
             return Changed(result=after, id=token_id, before=views[0], after=views[1])
 
-        token = await call.read(owned, scope=call.home)
+        token = await call.read(changeable, scope=call.home)
         return _view(await call.change("revoke", "tokens", work, tenant=token.tenant))
 
 

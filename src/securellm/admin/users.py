@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.calls import CurrentCall, demand_tenant
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
+from securellm.admin.owned import Owned
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
-from securellm.admin.shapes import Id, Input, Name, PathId, TenantQuery, answer, shown
+from securellm.admin.shapes import Id, Input, Name, PathId, TenantQuery, Update, answer, shown
 from securellm.identity import Permission, User
 from securellm.storage import Session
 
@@ -38,7 +40,7 @@ class NewUser(Input):
     subject: Subject = None
 
 
-class UserUpdate(Input):
+class UserUpdate(Update):
     """What is to change; what is left out stays."""
 
     name: Name = ""
@@ -46,12 +48,6 @@ class UserUpdate(Input):
     issuer: Issuer = None
     subject: Subject = None
     disabled: bool = False
-
-    @model_validator(mode="after")
-    def _something(self) -> "UserUpdate":
-        if not self.model_fields_set:
-            raise ValueError("nothing is to change")
-        return self
 
 
 class UserView(BaseModel):
@@ -85,24 +81,26 @@ def add_users(app: FastAPI, ports: Ports) -> None:
     directory = ports.directory
     root = f"{API_ROOT}/users"
     one = f"{root}/{{user_id}}"
-
-    def owned(session: Session, call: Call, user_id: str) -> User:
-        user: User = directory.get_user(session, user_id)
-        call.allow_or_hide(user.tenant, "user")
-        return user
+    users = Owned(
+        plural="users",
+        find=directory.users.get,
+        allow=lambda call, user: call.allow_or_hide(user.tenant, "user"),
+        view=_view,
+        etag=_etag,
+    )
 
     @app.get(root, operation_id="list_users", tags=["users"], openapi_extra=asks(Permission.USERS_READ, of="tenant"))
     async def list_users(call: CurrentCall, asked: TenantQuery) -> UserList:
         """List people in the order of their ids."""
         tenant = call.among(asked.tenant)
-        after = call.after(asked.cursor, tenant=tenant)
-
-        def found(session: Session) -> Page[User]:
-            users = directory.users(session, after=after, limit=asked.limit + 1, tenant=tenant)
-            return Page.of(users, asked.limit, lambda user: user.id)
-
-        page = await call.read(found, scope=scope_of(tenant))
-        return UserList(data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after, tenant=tenant))
+        found, cursor = await page_of(
+            call,
+            asked,
+            lambda session, after, most: directory.users.page(session, after=after, limit=most, tenant=tenant),
+            key=lambda user: user.id,
+            tenant=tenant,
+        )
+        return UserList(data=[_view(user) for user in found], next_cursor=cursor)
 
     @app.post(
         root,
@@ -117,9 +115,10 @@ def add_users(app: FastAPI, ports: Ports) -> None:
         """Make a person known. They have no role and no way in yet."""
         call.allow(asked.tenant)
         await demand_tenant(call, asked.tenant)
-
-        def work(session: Session) -> Changed[User]:
-            made = directory.create_user(
+        return await users.create(
+            call,
+            asked.tenant,
+            lambda session: directory.create_user(
                 session,
                 tenant=asked.tenant,
                 name=asked.name,
@@ -127,11 +126,8 @@ def add_users(app: FastAPI, ports: Ports) -> None:
                 issuer=asked.issuer,
                 subject=asked.subject,
                 by=call.actor,
-            )
-            return Changed(result=made, id=made.id, after=made)
-
-        made = await call.change("create", "users", work, tenant=asked.tenant)
-        return answer(_view(made), etag=_etag(made), status=201, location=f"{API_ROOT}/users/{made.id}")
+            ),
+        )
 
     @app.get(
         one,
@@ -143,8 +139,7 @@ def add_users(app: FastAPI, ports: Ports) -> None:
     )
     async def get_user(call: CurrentCall, user_id: PathId) -> Response:
         """One person."""
-        user = await call.read(lambda session: owned(session, call, user_id), scope=call.home)
-        return answer(_view(user), etag=_etag(user))
+        return users.answer(await users.read(call, user_id))
 
     @app.patch(
         one,
@@ -156,27 +151,7 @@ def add_users(app: FastAPI, ports: Ports) -> None:
     )
     async def update_user(call: CurrentCall, user_id: PathId, asked: UserUpdate) -> Response:
         """Change a person. Disabled, they are refused from now on, whatever they present."""
-        said = asked.model_fields_set
-
-        def work(session: Session) -> Changed[User]:
-            before = owned(session, call, user_id)
-            call.precondition.demand(_etag(before))
-            after = directory.replace_user(
-                session,
-                call.actor,
-                user_id,
-                name=asked.name if "name" in said else before.name,
-                email=asked.email if "email" in said else before.email,
-                issuer=asked.issuer if "issuer" in said else before.issuer,
-                subject=asked.subject if "subject" in said else before.subject,
-                disabled=asked.disabled if "disabled" in said else before.disabled,
-                etag=before.etag,
-            )
-            return Changed(result=after, id=user_id, before=before, after=after)
-
-        tenant = (await call.read(lambda session: owned(session, call, user_id), scope=call.home)).tenant
-        user = await call.change("update", "users", work, tenant=tenant)
-        return answer(_view(user), etag=_etag(user))
+        return await users.update(call, user_id, asked, directory.replace_user)
 
     @app.delete(
         one,
@@ -188,16 +163,7 @@ def add_users(app: FastAPI, ports: Ports) -> None:
     )
     async def delete_user(call: CurrentCall, user_id: PathId) -> Response:
         """Forget a person with their roles, access tokens and sessions."""
-
-        def work(session: Session) -> Changed[None]:
-            before = owned(session, call, user_id)
-            call.precondition.demand(_etag(before))
-            directory.delete_user(session, call.actor, user_id, etag=before.etag)
-            return Changed(result=None, id=user_id, before=before)
-
-        tenant = (await call.read(lambda session: owned(session, call, user_id), scope=call.home)).tenant
-        await call.change("delete", "users", work, tenant=tenant)
-        return Response(status_code=204)
+        return await users.delete(call, user_id, directory.delete_user)
 
     @app.post(
         f"{one}/invite",
@@ -210,13 +176,11 @@ def add_users(app: FastAPI, ports: Ports) -> None:
     async def invite_user(call: CurrentCall, user_id: PathId) -> Response:
         """Make a way in, shown this once: good once, for 72 hours, and only while they hold no role."""
 
-        def work(session: Session) -> Changed[Invitation]:
-            user = owned(session, call, user_id)
+        def work(session: Session, user: User) -> Changed[Invitation]:
             secret = ports.tokens.invite(session, user_id)
             return Changed(result=Invitation(principal=user.principal, invitation=secret), id=user_id)
 
-        tenant = (await call.read(lambda session: owned(session, call, user_id), scope=call.home)).tenant
-        invitation = await call.change("invite", "users", work, tenant=tenant)
+        invitation = await users.change(call, "invite", user_id, work)
         return answer(invitation)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
+from itertools import chain
 
 from securellm.core.errors import Code, Refusal
 from securellm.identity.directory import Directory
@@ -92,16 +93,34 @@ class Callers:
         def known(session: Session) -> tuple[LoggedIn, Actor]:
             logged_in = self._sessions.recognise(session, presented)
             holder = self._holder(session, logged_in.principal)
-            issuer = self._issuers.by_url(logged_in.issuer)
-            if issuer is None or issuer.login is None or (issuer.tenant is not None and issuer.tenant != holder.tenant):
+            grants = self._of_login(logged_in, holder)
+            if grants is None:
                 raise Refusal(Code.CREDENTIAL_REVOKED, "the issuer of this login is no longer configured")
-            grants = mapped_grants(issuer, logged_in.groups, holder.principal)
             return logged_in, self._actor(session, holder, "session", "", mapped=grants)
 
         logged_in, actor = await asyncio.to_thread(self._control.read, known)
         if self._sessions.is_due(logged_in):
             await asyncio.to_thread(self._control.write, lambda session: self._sessions.seen(session, logged_in))
         return actor
+
+    def as_of_now(self, session: Session, principal: str) -> Actor:
+        """Somebody who is not here, with the roles they hold now: stored ones, and of logins of theirs that last.
+
+        Raises `Refusal` (CREDENTIAL_REVOKED) when they are gone or disabled.
+        """
+        holder = self._holder(session, principal)
+        if holder.disabled:
+            raise Refusal(Code.CREDENTIAL_REVOKED, "this principal is disabled")
+        logins = (self._of_login(one, holder) or () for one in self._sessions.living(session, principal))
+        grants = (*self._directory.grants_of(session, principal), *chain.from_iterable(logins))
+        return Actor(principal=principal, tenant=holder.tenant, grants=grants, method="token")
+
+    def _of_login(self, logged_in: LoggedIn, holder: User | ServiceIdentity) -> tuple[Grant, ...] | None:
+        """The roles that a login gives by the configuration of now; None where its issuer vouches for it no more."""
+        issuer = self._issuers.by_url(logged_in.issuer)
+        if issuer is None or issuer.login is None or (issuer.tenant is not None and issuer.tenant != holder.tenant):
+            return None
+        return mapped_grants(issuer, logged_in.groups, holder.principal)
 
     def _holder(self, session: Session, principal: str) -> User | ServiceIdentity:
         try:

@@ -1,15 +1,15 @@
 """Projects, people, services and their roles, kept in the control plane; and who may change what about whom.
 
-Every method runs inside the caller's transaction and blocks as it does. Lists go by keyset: `after` is the last id
-seen, `tenant` None all that is in scope and "" what belongs to the installation.
+Every method runs inside the caller's transaction and blocks as it does. What is changed or taken away is handed over
+as it was read: when it has changed since, that is refused.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from sqlalchemy import Table, delete, func, insert, or_, select, update
+from sqlalchemy import Table, delete, func, or_, select
 
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
@@ -19,6 +19,7 @@ from securellm.core.surfaces import Surface
 from securellm.identity.authority import eligible, refuse_above, refuse_beyond_home, refuse_over
 from securellm.identity.people import Actor, Grant, Project, ServiceIdentity, User
 from securellm.identity.permissions import PERMISSIONS, Permission, Role
+from securellm.identity.rows import Rows, add, replace, take
 from securellm.identity.rules import check_networks
 from securellm.identity.tables import (
     ACCESS_TOKENS,
@@ -29,16 +30,10 @@ from securellm.identity.tables import (
     SERVICES,
     SESSIONS,
     USERS,
-    found,
-    listed,
     noun_of,
-    values_of,
 )
 from securellm.settings.fields import ID_PATTERN, ID_SHAPE
 from securellm.storage import Session
-
-N = TypeVar("N", Project, User, ServiceIdentity)
-T = TypeVar("T")
 
 _ID = re.compile(ID_PATTERN, re.ASCII)
 _SUBJECT = re.compile(r"[ -~]{1,255}", re.ASCII)
@@ -54,44 +49,30 @@ class Directory:
         self._clock = clock
         self._ids = Ids(clock, randomness)
         self._issuers = {} if issuers is None else issuers
+        self.projects = Rows(PROJECTS, Project, kind="project")
+        self.users = Rows(USERS, User, kind="user")
+        self.services = Rows(SERVICES, ServiceIdentity, kind="service")
+        self.grants = Rows(GRANTS, Grant, kind="grant")
 
     # Projects
 
     def create_project(self, session: Session, *, tenant: str, id: str, name: str = "") -> Project:  # noqa: A002 - its word
         if _ID.fullmatch(id) is None:
             raise Refusal(Code.INVALID_REQUEST, f"an id is {ID_SHAPE}", param="id")
-        project = Project(id=id, tenant=tenant, name=name, created_us=self._clock.now_us())
-        if self._project(session, id, tenant) is not None:
+        if _count(session, PROJECTS, PROJECTS.c.tenant == tenant, PROJECTS.c.id == id):
             raise Refusal(Code.CONFLICT, "this tenant has a project of this id")
-        session.run(insert(PROJECTS).values(**values_of(project)))
-        session.note("project", tenant=tenant, name=id)
-        return project
+        project = Project(id=id, tenant=tenant, name=name, created_us=self._clock.now_us())
+        return add(session, self.projects, project)
 
-    def get_project(self, session: Session, project_id: str, *, tenant: str) -> Project:
-        return _present(self._project(session, project_id, tenant), "project")
+    def rename_project(self, session: Session, project: Project, name: str) -> Project:
+        return replace(session, self.projects, project, msgspec.structs.replace(project, name=name))
 
-    def projects(
-        self, session: Session, *, tenant: str, after: str | None = None, limit: int = 50
-    ) -> tuple[Project, ...]:
-        return listed(session, PROJECTS, Project, after=after, limit=limit, tenant=tenant)
-
-    def replace_project(
-        self, session: Session, project_id: str, *, tenant: str, name: str, etag: int | None = None
-    ) -> Project:
-        return _replace(
-            session, PROJECTS, "project", self.get_project(session, project_id, tenant=tenant), etag, name=name
-        )
-
-    def delete_project(self, session: Session, project_id: str, *, tenant: str, etag: int | None = None) -> Project:
+    def delete_project(self, session: Session, project: Project) -> None:
         """Refused (CONFLICT) while a role or a service is bound to it; of its keys the caller takes care."""
-        project = self.get_project(session, project_id, tenant=tenant)
-        _refuse_stale("project", project.etag, etag)
         for table in (GRANTS, SERVICES):
-            if _count(session, table, table.c.tenant == tenant, table.c.project == project_id):
+            if _count(session, table, table.c.tenant == project.tenant, table.c.project == project.id):
                 raise Refusal(Code.CONFLICT, f"{table.name} are bound to this project")
-        session.run(delete(PROJECTS).where(PROJECTS.c.tenant == tenant, PROJECTS.c.id == project_id))
-        session.note("project", tenant=tenant, name=project_id)
-        return project
+        take(session, self.projects, project)
 
     # People
 
@@ -117,74 +98,36 @@ class Directory:
             created_us=self._clock.now_us(),
         )
         self._check_link(session, user, by)
-        session.run(insert(USERS).values(**values_of(user)))
-        session.note("user", tenant=tenant or INSTALLATION, name=user.id)
-        return user
-
-    def get_user(self, session: Session, user_id: str, *, tenant: str | None = None) -> User:
-        """With a `tenant`, only one of that tenant ("": of the installation)."""
-        return _present(_by_id(session, USERS, User, user_id, tenant), "user")
-
-    def users(
-        self, session: Session, *, after: str | None = None, limit: int = 50, tenant: str | None = None
-    ) -> tuple[User, ...]:
-        return listed(session, USERS, User, after=after, limit=limit, tenant=tenant)
+        return add(session, self.users, user)
 
     def user_of(self, session: Session, issuer: str, subject: str) -> User | None:
         """Whom an issuer means by `subject`."""
-        return found(session, select(USERS).where(USERS.c.issuer == issuer, USERS.c.subject == subject), User)
+        return self.users.find(session, USERS.c.issuer == issuer, USERS.c.subject == subject)
 
-    def replace_user(
-        self,
-        session: Session,
-        actor: Actor,
-        user_id: str,
-        *,
-        tenant: str | None = None,
-        name: str,
-        email: str,
-        issuer: str | None,
-        subject: str | None,
-        disabled: bool,
-        etag: int | None = None,
-    ) -> User:
-        """Change a person. Who holds any role keeps the link by which they log in; shutting them out takes no less."""
-        user = self.get_user(session, user_id, tenant=tenant)
-        held = self.grants_of(session, user.principal)
-        if (issuer, subject) != (user.issuer, user.subject):
+    def replace_user(self, session: Session, actor: Actor, before: User, after: User) -> User:
+        """Change a person. A login is given to who has none and no role; who shuts them out must hold all they hold."""
+        held = self.grants_of(session, before.principal)
+        if _link(after) != _link(before):
+            if _link(before) != (None, None):
+                # Else one human would log in again as a new person, and be the second of two.
+                raise Refusal(Code.CONFLICT, "a login is never exchanged or taken away: delete the person instead")
             if held:
-                raise Refusal(Code.CONFLICT, "whoever holds a role keeps their login: take the roles first")
-            self._check_link(session, msgspec.structs.replace(user, issuer=issuer, subject=subject), actor)
-        if disabled != user.disabled:
+                raise Refusal(Code.CONFLICT, "whoever holds a role is given no login: take the roles first")
+            if self._has_way_in(session, before):
+                # Else whoever took their invitation up would stay them, beside the one who logs in.
+                raise Refusal(Code.CONFLICT, "whoever has an access token is given no login: they revoke it first")
+            self._check_link(session, after, actor)
+        if after.disabled != before.disabled:
             refuse_over(actor, held)
-        changed = _replace(
-            session,
-            USERS,
-            "user",
-            user,
-            etag,
-            name=name,
-            email=email,
-            issuer=issuer,
-            subject=subject,
-            disabled=disabled,
-        )
-        if disabled:
-            session.run(delete(SESSIONS).where(SESSIONS.c.principal == user.principal))
-        return changed
+        if after.disabled:
+            session.run(delete(SESSIONS).where(SESSIONS.c.principal == after.principal))
+        return replace(session, self.users, before, after)
 
-    def delete_user(
-        self, session: Session, actor: Actor, user_id: str, *, tenant: str | None = None, etag: int | None = None
-    ) -> User:
+    def delete_user(self, session: Session, actor: Actor, user: User) -> None:
         """Take a person away with their roles, access tokens and sessions."""
-        user = self.get_user(session, user_id, tenant=tenant)
-        _refuse_stale("user", user.etag, etag)
-        refuse_over(actor, self.grants_of(session, user.principal))
-        self._forget(session, user.principal)
+        self._forget(session, actor, user.principal)
         session.run(delete(ONE_TIME).where(ONE_TIME.c.subject == user.principal))
-        session.run(delete(USERS).where(USERS.c.id == user_id))
-        session.note("user", tenant=user.tenant or INSTALLATION, name=user_id)
-        return user
+        take(session, self.users, user)
 
     # Services
 
@@ -217,73 +160,29 @@ class Directory:
         )
         self._check_link(session, service, by)
         self._check_project(session, tenant, project)
-        session.run(insert(SERVICES).values(**values_of(service)))
-        session.note("service", tenant=tenant or INSTALLATION, name=service.id)
-        return service
-
-    def get_service(self, session: Session, service_id: str, *, tenant: str | None = None) -> ServiceIdentity:
-        """With a `tenant`, only one of that tenant ("": of the installation)."""
-        return _present(_by_id(session, SERVICES, ServiceIdentity, service_id, tenant), "service")
-
-    def services(
-        self, session: Session, *, after: str | None = None, limit: int = 50, tenant: str | None = None
-    ) -> tuple[ServiceIdentity, ...]:
-        return listed(session, SERVICES, ServiceIdentity, after=after, limit=limit, tenant=tenant)
+        return add(session, self.services, service)
 
     def service_of(self, session: Session, issuer: str, subject: str) -> ServiceIdentity | None:
         """Which program an issuer means by `subject`."""
-        query = select(SERVICES).where(SERVICES.c.issuer == issuer, SERVICES.c.subject == subject)
-        return found(session, query, ServiceIdentity)
+        return self.services.find(session, SERVICES.c.issuer == issuer, SERVICES.c.subject == subject)
 
     def replace_service(
-        self,
-        session: Session,
-        actor: Actor,
-        service_id: str,
-        *,
-        tenant: str | None = None,
-        name: str,
-        issuer: str | None,
-        subject: str | None,
-        models: Sequence[str],
-        surfaces: Sequence[Surface],
-        ip_ranges: Sequence[str],
-        disabled: bool,
-        etag: int | None = None,
+        self, session: Session, actor: Actor, before: ServiceIdentity, after: ServiceIdentity
     ) -> ServiceIdentity:
         """Change a service. Who says how it signs in, or shuts it out, must hold all that it holds."""
-        service = self.get_service(session, service_id, tenant=tenant)
-        if (issuer, subject) != (service.issuer, service.subject):
-            refuse_over(actor, self.grants_of(session, service.principal))
-            self._check_link(session, msgspec.structs.replace(service, issuer=issuer, subject=subject), actor)
-        if disabled != service.disabled:
-            refuse_over(actor, self.grants_of(session, service.principal))
-        return _replace(
-            session,
-            SERVICES,
-            "service",
-            service,
-            etag,
-            name=name,
-            issuer=issuer,
-            subject=subject,
-            models=tuple(models),
-            surfaces=tuple(surfaces),
-            ip_ranges=check_networks(ip_ranges),
-            disabled=disabled,
-        )
+        relinked = _link(after) != _link(before)
+        if relinked or after.disabled != before.disabled:
+            refuse_over(actor, self.grants_of(session, before.principal))
+        if relinked:
+            self._check_link(session, after, actor)
+        self._check_project(session, after.tenant, after.project)
+        checked = msgspec.structs.replace(after, ip_ranges=check_networks(after.ip_ranges))
+        return replace(session, self.services, before, checked)
 
-    def delete_service(
-        self, session: Session, actor: Actor, service_id: str, *, tenant: str | None = None, etag: int | None = None
-    ) -> ServiceIdentity:
+    def delete_service(self, session: Session, actor: Actor, service: ServiceIdentity) -> None:
         """Take a service away with its roles and access tokens."""
-        service = self.get_service(session, service_id, tenant=tenant)
-        _refuse_stale("service", service.etag, etag)
-        refuse_over(actor, self.grants_of(session, service.principal))
-        self._forget(session, service.principal)
-        session.run(delete(SERVICES).where(SERVICES.c.id == service_id))
-        session.note("service", tenant=service.tenant or INSTALLATION, name=service_id)
-        return service
+        self._forget(session, actor, service.principal)
+        take(session, self.services, service)
 
     # Roles
 
@@ -328,18 +227,16 @@ class Directory:
         """The one grant that nobody gave: of whoever redeems the set-up token."""
         return self._grant(session, user.principal, Role.OWNER, tenant=None, project=None, by="setup")
 
-    def drop_grant(self, session: Session, grantor: Actor, grant_id: str, *, tenant: str | None = None) -> Grant:
+    def drop_grant(self, session: Session, grantor: Actor, grant: Grant) -> None:
         """Take a role away; as giving it, it takes no less than the role."""
-        grant = self.get_grant(session, grant_id, tenant=tenant)
         refuse_above(grantor, grant.role, tenant=grant.tenant, project=grant.project)
-        session.run(delete(GRANTS).where(GRANTS.c.id == grant_id))
-        session.note("grant", tenant=grant.tenant or INSTALLATION, name=grant_id)
-        return grant
+        take(session, self.grants, grant)
 
-    def get_grant(self, session: Session, grant_id: str, *, tenant: str | None = None) -> Grant:
-        return _present(_by_id(session, GRANTS, Grant, grant_id, tenant), "grant")
+    def grants_of(self, session: Session, principal: str) -> tuple[Grant, ...]:
+        """Every role that a principal was given, as far as the scope of the transaction reaches."""
+        return self.granted(session, limit=10_000, principal=principal)
 
-    def grants(
+    def granted(
         self,
         session: Session,
         *,
@@ -348,22 +245,17 @@ class Directory:
         tenant: str | None = None,
         principal: str | None = None,
     ) -> tuple[Grant, ...]:
+        """As `Rows.page`: the roles that anybody was given, or `principal`."""
         where = () if principal is None else (GRANTS.c.principal == principal,)
-        return listed(session, GRANTS, Grant, after=after, limit=limit, tenant=tenant, where=where)
-
-    def grants_of(self, session: Session, principal: str) -> tuple[Grant, ...]:
-        """Every role that a principal was given, as far as the scope of the transaction reaches."""
-        return listed(
-            session, GRANTS, Grant, after=None, limit=10_000, tenant=None, where=(GRANTS.c.principal == principal,)
-        )
+        return self.grants.page(session, after=after, limit=limit, tenant=tenant, where=where)
 
     def holder(self, session: Session, principal: str) -> User | ServiceIdentity:
         """Whom a principal names. Raises `Refusal` (NOT_FOUND)."""
         kind, _, name = principal.partition(":")
         if kind == "user":
-            return self.get_user(session, name)
+            return self.users.get(session, name)
         if kind == "service":
-            return self.get_service(session, name)
+            return self.services.get(session, name)
         raise Refusal(Code.NOT_FOUND, "no user or service has this id")
 
     def eligible(
@@ -380,7 +272,7 @@ class Directory:
         held = [noun_of(row, Grant) for row in session.rows(query)]
         active: set[str] = set()
         for principal in {grant.principal for grant in held if grant.principal.startswith("user:")}:
-            user = _by_id(session, USERS, User, principal.removeprefix("user:"), None)
+            user = self.users.find(session, USERS.c.id == principal.removeprefix("user:"))
             if user is not None and not user.disabled and self._has_way_in(session, user):
                 active.add(principal)
         return eligible(held, permission, tenant=tenant, project=project, active=active)
@@ -391,11 +283,8 @@ class Directory:
 
     # Within
 
-    def _project(self, session: Session, project_id: str, tenant: str) -> Project | None:
-        return found(session, select(PROJECTS).where(PROJECTS.c.tenant == tenant, PROJECTS.c.id == project_id), Project)
-
     def _check_project(self, session: Session, tenant: str | None, project: str | None) -> None:
-        if project is not None and (tenant is None or self._project(session, project, tenant) is None):
+        if project is not None and not _count(session, PROJECTS, PROJECTS.c.tenant == tenant, PROJECTS.c.id == project):
             raise Refusal(Code.NOT_FOUND, "the tenant has no project of this id", param="project")
 
     def _check_link(self, session: Session, linked: User | ServiceIdentity, by: Actor | None) -> None:
@@ -444,14 +333,14 @@ class Directory:
             created_us=self._clock.now_us(),
             created_by=by,
         )
-        session.run(insert(GRANTS).values(**values_of(grant)))
-        session.note("grant", tenant=tenant or INSTALLATION, name=grant.id)
-        return grant
+        return add(session, self.grants, grant)
 
-    def _forget(self, session: Session, principal: str) -> None:
-        for grant in self.grants_of(session, principal):
-            session.note("grant", tenant=grant.tenant or INSTALLATION, name=grant.id)
-        for table in (GRANTS, ACCESS_TOKENS, SESSIONS):
+    def _forget(self, session: Session, actor: Actor, principal: str) -> None:
+        grants = self.grants_of(session, principal)
+        refuse_over(actor, grants)
+        for grant in grants:
+            take(session, self.grants, grant)
+        for table in (ACCESS_TOKENS, SESSIONS):
             session.run(delete(table).where(table.c.principal == principal))
 
 
@@ -461,32 +350,8 @@ def stored_services(session: Session) -> tuple[ServiceIdentity, ...]:
     return tuple(noun_of(row, ServiceIdentity) for row in session.rows(query.order_by(SERVICES.c.id)))
 
 
-def _by_id(session: Session, table: Table, noun: type[T], id: str, tenant: str | None) -> T | None:  # noqa: A002 - the word for it
-    query = select(table).where(table.c.id == id)
-    if tenant is not None:
-        query = query.where(table.c.tenant == tenant)
-    return found(session, query, noun)
-
-
-def _present(noun: T | None, kind: str) -> T:
-    if noun is None:
-        raise Refusal(Code.NOT_FOUND, f"no {kind} has this id")
-    return noun
-
-
-def _refuse_stale(kind: str, present: int, etag: int | None) -> None:
-    if etag is not None and etag != present:
-        raise Refusal(Code.PRECONDITION_FAILED, f"the {kind} has changed since it was read")
-
-
-def _replace(session: Session, table: Table, kind: str, noun: N, etag: int | None, **changes: Any) -> N:
-    """`noun` with `changes`, one revision on."""
-    _refuse_stale(kind, noun.etag, etag)
-    changed = msgspec.structs.replace(noun, **changes, etag=noun.etag + 1)
-    where = (table.c.tenant == (noun.tenant or INSTALLATION), table.c.id == noun.id)
-    session.run(update(table).where(*where).values(**values_of(changed)))
-    session.note(kind, tenant=noun.tenant or INSTALLATION, name=noun.id)
-    return changed
+def _link(linked: User | ServiceIdentity) -> tuple[str | None, str | None]:
+    return linked.issuer, linked.subject
 
 
 def _count(session: Session, table: Table, *where: Any) -> int:

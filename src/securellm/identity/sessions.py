@@ -1,9 +1,10 @@
 """Logged-in people: a session is an opaque secret in a cookie, of which only a keyed digest is kept."""
 
 import re
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
@@ -72,17 +73,19 @@ class Sessions:
             row = session.row(select(SESSIONS).where(SESSIONS.c.digest == digest))
         if row is None:
             raise Refusal(Code.ADMIN_REQUIRED, "there is no such session")
-        now_us = self._clock.now_us()
-        if now_us >= row.created_us + self._life_us or now_us >= row.seen_us + self._idle_us:
+        logged_in = _logged_in(row)
+        if self._has_ended(logged_in):
             raise Refusal(Code.CREDENTIAL_EXPIRED, "the session has ended")
-        return LoggedIn(
-            digest=row.digest,
-            principal=row.principal,
-            issuer=row.issuer,
-            groups=tuple(row.groups),
-            created_us=row.created_us,
-            seen_us=row.seen_us,
-        )
+        return logged_in
+
+    def living(self, session: Session, principal: str) -> tuple[LoggedIn, ...]:
+        """The sessions of a person that have not ended."""
+        rows = session.rows(select(SESSIONS).where(SESSIONS.c.principal == principal).order_by(SESSIONS.c.created_us))
+        return tuple(logged_in for logged_in in map(_logged_in, rows) if not self._has_ended(logged_in))
+
+    def _has_ended(self, logged_in: LoggedIn) -> bool:
+        now_us = self._clock.now_us()
+        return now_us >= logged_in.created_us + self._life_us or now_us >= logged_in.seen_us + self._idle_us
 
     def is_due(self, logged_in: LoggedIn) -> bool:
         """Whether it is time to note that the session was seen."""
@@ -101,6 +104,17 @@ class Sessions:
     def close_all(self, session: Session, principal: str) -> int:
         """End every session of a person; how many."""
         return session.run(delete(SESSIONS).where(SESSIONS.c.principal == principal))
+
+
+def _logged_in(row: Row[Any]) -> LoggedIn:
+    return LoggedIn(
+        digest=row.digest,
+        principal=row.principal,
+        issuer=row.issuer,
+        groups=tuple(row.groups),
+        created_us=row.created_us,
+        seen_us=row.seen_us,
+    )
 
 
 # Cookies

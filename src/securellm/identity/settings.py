@@ -7,7 +7,7 @@ import msgspec
 from securellm.core.surfaces import Surface
 from securellm.identity.permissions import Role
 from securellm.settings import Field, FilePath, Instant, Seconds, SecretRef
-from securellm.settings.fields import ID_PATTERN, ID_SHAPE
+from securellm.settings.fields import ID_PATTERN, ID_SHAPE, NAME_PATTERN, NAME_SHAPE
 
 
 class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,7 +16,7 @@ class TenantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     id: Annotated[
         str, Field(help="name in keys, records and metrics; never reuse one", pattern=ID_PATTERN, shape=ID_SHAPE)
     ]
-    name: Annotated[str, Field(help="name people read")] = ""
+    name: Annotated[str, Field(help="name people read", pattern=NAME_PATTERN, shape=NAME_SHAPE)] = ""
     models: Annotated[
         tuple[str, ...] | None, Field(help="models it may use (default: every declared model)", min_items=1)
     ] = None
@@ -28,7 +28,7 @@ class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tenant: Annotated[str, Field(help="id of the tenant it belongs to")]
     secret: Annotated[SecretRef, Field(help="where the key itself is; at least 8 characters, better 24")]
     models: Annotated[tuple[str, ...], Field(help='models it may use; `["*"]` is all of its tenant\'s', min_items=1)]
-    name: Annotated[str, Field(help="name people read")] = ""
+    name: Annotated[str, Field(help="name people read", pattern=NAME_PATTERN, shape=NAME_SHAPE)] = ""
     surfaces: Annotated[tuple[Surface, ...] | None, Field(help="surfaces it may use (default: all)", min_items=1)] = (
         None
     )

@@ -54,8 +54,7 @@ _PIECE = 250
 class Keyring:
     """The verbs of virtual keys, inside the caller's transaction. Those declared in the file are shown, never changed.
 
-    With a `tenant`, only that tenant's keys are there. Raises `Refusal` (NOT_FOUND, MANAGED_BY_FILE, CONFLICT,
-    PRECONDITION_FAILED, INVALID_REQUEST).
+    Raises `Refusal` (NOT_FOUND, MANAGED_BY_FILE, CONFLICT, PRECONDITION_FAILED, INVALID_REQUEST).
     """
 
     def __init__(
@@ -105,9 +104,9 @@ class Keyring:
         session.note("key", tenant=key.tenant, name=key.id)
         return IssuedKey(key=key, token=token)
 
-    def get(self, session: Session, key_id: str, *, tenant: str | None = None) -> VirtualKey:
+    def get(self, session: Session, key_id: str) -> VirtualKey:
         key = self._declared.get(key_id) or _get(session, key_id)
-        if key is None or (tenant is not None and key.tenant != tenant):
+        if key is None:
             raise Refusal(Code.NOT_FOUND, "no virtual key has this id")
         return key
 
@@ -137,11 +136,9 @@ class Keyring:
         ]
         return tuple(sorted([*declared, *map(_key, session.rows(query))], key=lambda key: key.id)[:limit])
 
-    def update(
-        self, session: Session, key_id: str, scopes: KeyScopes, *, tenant: str | None = None, etag: int | None = None
-    ) -> VirtualKey:
+    def update(self, session: Session, key_id: str, scopes: KeyScopes, *, etag: int | None = None) -> VirtualKey:
         """Bind a key to other scopes."""
-        key = self._changeable(session, key_id, tenant, etag)
+        key = self._changeable(session, key_id, etag)
         return _replace(
             session,
             key,
@@ -152,13 +149,11 @@ class Keyring:
             ip_ranges=check_networks(scopes.ip_ranges),
         )
 
-    def rotate(
-        self, session: Session, key_id: str, *, overlap: float, tenant: str | None = None, etag: int | None = None
-    ) -> IssuedKey:
+    def rotate(self, session: Session, key_id: str, *, overlap: float, etag: int | None = None) -> IssuedKey:
         """Give a key a new token. The present one goes on for `overlap` seconds, one before that ends at once."""
         if not 0 <= overlap <= LONGEST_OVERLAP:
             raise Refusal(Code.INVALID_REQUEST, "the overlap is from 0 to 30 days", param="overlap")
-        key = self._changeable(session, key_id, tenant, etag)
+        key = self._changeable(session, key_id, etag)
         now_us = self._clock.now_us()
         if key.revoked_us is not None or (key.expires_us is not None and key.expires_us <= now_us):
             raise Refusal(Code.CONFLICT, "this key is no longer valid: issue another one")
@@ -173,13 +168,13 @@ class Keyring:
         )
         return IssuedKey(key=rotated, token=token)
 
-    def revoke(self, session: Session, key_id: str, *, tenant: str | None = None) -> VirtualKey:
+    def revoke(self, session: Session, key_id: str) -> VirtualKey:
         """Refuse a key from now on; the first moment stands."""
-        key = self._changeable(session, key_id, tenant, None)
+        key = self._changeable(session, key_id, None)
         return key if key.revoked_us is not None else _replace(session, key, revoked_us=self._clock.now_us())
 
-    def _changeable(self, session: Session, key_id: str, tenant: str | None, etag: int | None) -> VirtualKey:
-        key = self.get(session, key_id, tenant=tenant)
+    def _changeable(self, session: Session, key_id: str, etag: int | None) -> VirtualKey:
+        key = self.get(session, key_id)
         if key.managed_by == "file":
             raise Refusal(Code.MANAGED_BY_FILE, "this virtual key is declared in the configuration file")
         if etag is not None and etag != key.etag:

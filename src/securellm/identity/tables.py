@@ -1,12 +1,11 @@
 """The tables of people, services and their credentials, and how a row becomes a noun."""
 
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Index, PrimaryKeyConstraint, Row, Select, Table, UniqueConstraint, select
+from sqlalchemy import Column, Index, PrimaryKeyConstraint, Row, UniqueConstraint
 
-from securellm.storage import BYTES, FLAG, INTEGER, JSON, TEXT, Session, tenant_table
+from securellm.storage import BYTES, FLAG, INTEGER, JSON, TEXT, tenant_table
 
 T = TypeVar("T")
 
@@ -104,28 +103,3 @@ def noun_of(row: Row[Any], noun: type[T]) -> T:
     """The noun of a row."""
     values = {str(name): value for name, value in row._mapping.items()}
     return msgspec.convert({**values, "tenant": values["tenant"] or None}, noun)
-
-
-def found(session: Session, query: Select[Any], noun: type[T]) -> T | None:
-    """The one that a query finds."""
-    row = session.row(query)
-    return None if row is None else noun_of(row, noun)
-
-
-def listed(
-    session: Session,
-    table: Table,
-    noun: type[T],
-    *,
-    after: str | None,
-    limit: int,
-    tenant: str | None,
-    where: Iterable[Any] = (),
-) -> tuple[T, ...]:
-    """Up to `limit` beyond the id `after`, in the order of ids; of one tenant (empty: the installation), or of all."""
-    query = select(table).where(*where).order_by(table.c.id).limit(limit)
-    if after is not None:
-        query = query.where(table.c.id > after)
-    if tenant is not None:
-        query = query.where(table.c.tenant == tenant)
-    return tuple(noun_of(row, noun) for row in session.rows(query))

@@ -16,8 +16,9 @@ from securellm.identity.authority import refuse_over
 from securellm.identity.directory import Directory
 from securellm.identity.people import AccessToken, Actor, Grant, IssuedToken, User
 from securellm.identity.permissions import Permission
+from securellm.identity.rows import Rows
 from securellm.identity.rules import TOKEN_ENTROPY, digest_of, is_credential, prefix_of, token_of
-from securellm.identity.tables import ACCESS_TOKENS, INSTALLATION, ONE_TIME, found, listed, values_of
+from securellm.identity.tables import ACCESS_TOKENS, INSTALLATION, ONE_TIME, values_of
 from securellm.storage import Session
 
 DAY_US = 86_400_000_000
@@ -39,6 +40,7 @@ class Tokens:
         self._randomness = randomness
         self._ids = Ids(clock, randomness)
         self._directory = directory
+        self._rows = Rows(ACCESS_TOKENS, AccessToken, kind="access token")
 
     # Access tokens
 
@@ -62,30 +64,18 @@ class Tokens:
             raise Refusal(Code.INVALID_REQUEST, "an access token lives up to 366 days", param="expires_at")
         return self._issue(session, principal, holder.tenant, name=name, by=actor.principal, expires_us=ends_us)
 
-    def get(self, session: Session, token_id: str, *, tenant: str | None = None) -> AccessToken:
-        query = select(ACCESS_TOKENS).where(ACCESS_TOKENS.c.id == token_id)
-        if tenant is not None:
-            query = query.where(ACCESS_TOKENS.c.tenant == tenant)
-        token = found(session, query, AccessToken)
-        if token is None:
-            raise Refusal(Code.NOT_FOUND, "no access token has this id")
-        return token
+    def get(self, session: Session, token_id: str) -> AccessToken:
+        return self._rows.get(session, token_id)
 
     def page(
-        self,
-        session: Session,
-        *,
-        after: str | None = None,
-        limit: int = 50,
-        tenant: str | None = None,
-        principal: str | None = None,
+        self, session: Session, principal: str, *, after: str | None = None, limit: int = 50
     ) -> tuple[AccessToken, ...]:
-        where = () if principal is None else (ACCESS_TOKENS.c.principal == principal,)
-        return listed(session, ACCESS_TOKENS, AccessToken, after=after, limit=limit, tenant=tenant, where=where)
+        """Those of one principal, as `Rows.page`."""
+        return self._rows.page(session, after=after, limit=limit, where=(ACCESS_TOKENS.c.principal == principal,))
 
-    def revoke(self, session: Session, token_id: str, *, tenant: str | None = None) -> AccessToken:
+    def revoke(self, session: Session, token_id: str) -> AccessToken:
         """Refuse a token from now on; the first moment stands."""
-        token = self.get(session, token_id, tenant=tenant)
+        token = self.get(session, token_id)
         if token.revoked_us is not None:
             return token
         now_us = self._clock.now_us()
@@ -97,7 +87,7 @@ class Tokens:
         token = None
         if is_credential(presented):
             digest = digest_of(presented, pepper=self._pepper)
-            token = found(session, select(ACCESS_TOKENS).where(ACCESS_TOKENS.c.digest == digest), AccessToken)
+            token = self._rows.find(session, ACCESS_TOKENS.c.digest == digest)
         if token is None:
             raise Refusal(Code.ADMIN_REQUIRED, "this is no credential of the control plane")
         if token.revoked_us is not None:
@@ -108,12 +98,12 @@ class Tokens:
 
     # Invitations
 
-    def invite(self, session: Session, user_id: str, *, tenant: str | None = None) -> str:
+    def invite(self, session: Session, user_id: str) -> str:
         """A secret by which a person gets their first access token: once, within 72 hours. A new one ends the former.
 
         Only while they have neither a way in nor a role, so that nobody enters as somebody who already counts.
         """
-        user = self._directory.get_user(session, user_id, tenant=tenant)
+        user = self._directory.users.get(session, user_id)
         self._refuse_known(session, user)
         session.run(delete(ONE_TIME).where(ONE_TIME.c.purpose == _INVITATION, ONE_TIME.c.subject == user.principal))
         return self._offer(session, "sli", _INVITATION, user.principal, tenant=user.tenant, life_us=INVITATION_US)
@@ -161,7 +151,7 @@ class Tokens:
     def _refuse_known(self, session: Session, user: User) -> None:
         if user.disabled or user.subject is not None or self._directory.grants_of(session, user.principal):
             raise Refusal(Code.CONFLICT, "an invitation is for a person without a login and without a role")
-        if self.page(session, limit=1, principal=user.principal):
+        if self.page(session, user.principal, limit=1):
             raise Refusal(Code.CONFLICT, "this person has had an access token before")
 
     def _first(self, session: Session, user: User) -> IssuedToken:

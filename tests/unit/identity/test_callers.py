@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.identity.conftest import Make
 from tests.unit.identity.test_directory import HOSTILE
 from tests.unit.identity.world import ISSUER, ORIGIN, OWNER, World, claims, run, settings, sign
@@ -73,7 +74,7 @@ def test_a_token_proves_its_principal_with_the_roles_of_this_moment(world: World
     bearer = token_of(world, ana.principal)
     assert recognise(world, bearer=bearer) == ana
     for grant in ana.grants:
-        world.write(lambda s, grant=grant: world.directory.drop_grant(s, OWNER, grant.id))  # type: ignore[misc]
+        world.write(lambda s, grant=grant: world.directory.drop_grant(s, OWNER, grant))  # type: ignore[misc]
     assert recognise(world, bearer=bearer).grants == ()
 
 
@@ -83,10 +84,9 @@ def test_a_disabled_or_deleted_principal_is_refused_at_once(world: World) -> Non
     robot = world.write(lambda s: directory.create_service(s, tenant="acme"))
     bearer = world.write(lambda s: world.tokens.issue(s, OWNER, principal=robot.principal)).secret
     assert recognise(world, bearer=bearer).principal == robot.principal
-    fields = {"name": "", "issuer": None, "subject": None, "models": (), "surfaces": (), "ip_ranges": ()}
-    world.write(lambda s: directory.replace_service(s, OWNER, robot.id, disabled=True, **fields))  # type: ignore[arg-type]
+    off = world.write(lambda s: directory.replace_service(s, OWNER, robot, replace(robot, disabled=True)))
     assert refused(world, bearer=bearer) is Code.CREDENTIAL_REVOKED
-    world.write(lambda s: directory.delete_service(s, OWNER, robot.id))
+    world.write(lambda s: directory.delete_service(s, OWNER, off))
     assert refused(world, bearer=bearer) is Code.ADMIN_REQUIRED
 
 
@@ -177,10 +177,9 @@ def test_cve_2026_12796_a_session_ends_with_its_person_their_login_and_their_log
     assert corp.write(lambda s: corp.sessions.close(s, first))
     assert refused(corp, session=first) is Code.ADMIN_REQUIRED
     assert recognise(corp, session=second).principal == user.principal
-    fields: dict[str, Any] = {"name": "", "email": "", "issuer": ISSUER, "subject": "ana"}
-    corp.write(lambda s: corp.directory.replace_user(s, OWNER, user.id, disabled=True, **fields))
+    off = corp.write(lambda s: corp.directory.replace_user(s, OWNER, user, replace(user, disabled=True)))
     assert refused(corp, session=second) is Code.ADMIN_REQUIRED
-    corp.write(lambda s: corp.directory.replace_user(s, OWNER, user.id, disabled=False, **fields))
+    corp.write(lambda s: corp.directory.replace_user(s, OWNER, off, replace(off, disabled=False)))
     assert refused(corp, session=second) is Code.ADMIN_REQUIRED, "enabling them again brings no session back"
     _, third = logged_in(corp)
     assert corp.write(lambda s: corp.sessions.close_all(s, user.principal)) == 1

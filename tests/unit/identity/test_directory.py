@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.identity.conftest import Make
 from tests.unit.identity.world import ISSUER, OWNER, World, actor, granted, settings
 
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.identity import Actor, Role, ServiceIdentity, ServiceTable, User, stored_services
-from securellm.storage import Session
+from securellm.storage import OutOfScope, Session
 
 Change = Callable[[Session], Any]
 
@@ -27,29 +28,13 @@ def service(world: World, **changes: Any) -> ServiceIdentity:
 
 
 def replaced_user(by: Actor, user: User, **changes: Any) -> Callable[[World], Change]:
-    fields = {
-        "name": user.name,
-        "email": user.email,
-        "issuer": user.issuer,
-        "subject": user.subject,
-        "disabled": user.disabled,
-        **changes,
-    }
-    return lambda world: lambda session: world.directory.replace_user(session, by, user.id, **fields)
+    after = replace(user, **changes)
+    return lambda world: lambda session: world.directory.replace_user(session, by, user, after)
 
 
 def replaced_service(by: Actor, found: ServiceIdentity, **changes: Any) -> Callable[[World], Change]:
-    fields = {
-        "name": found.name,
-        "issuer": found.issuer,
-        "subject": found.subject,
-        "models": found.models,
-        "surfaces": found.surfaces,
-        "ip_ranges": found.ip_ranges,
-        "disabled": found.disabled,
-        **changes,
-    }
-    return lambda world: lambda session: world.directory.replace_service(session, by, found.id, **fields)
+    after = replace(found, **changes)
+    return lambda world: lambda session: world.directory.replace_service(session, by, found, after)
 
 
 @pytest.mark.requirement("ID-1")
@@ -63,36 +48,32 @@ def test_a_project_lives_within_its_tenant(world: World) -> None:
             refused(world, lambda s, bad=bad: directory.create_project(s, tenant="acme", id=bad))  # type: ignore[misc]
             is Code.INVALID_REQUEST
         )
-    assert world.read(lambda s: directory.projects(s, tenant="acme")) == (made,)
-    renamed = world.write(lambda s: directory.replace_project(s, "web", tenant="acme", name="New", etag=1))
+    assert world.read(lambda s: directory.projects.page(s, tenant="acme")) == (made,)
+    renamed = world.write(lambda s: directory.rename_project(s, made, "New"))
     assert (renamed.name, renamed.etag) == ("New", 2)
-    assert (
-        refused(world, lambda s: directory.replace_project(s, "web", tenant="acme", name="", etag=1))
-        is Code.PRECONDITION_FAILED
-    )
-    assert (
-        refused(world, lambda s: directory.delete_project(s, "web", tenant="acme", etag=1)) is Code.PRECONDITION_FAILED
-    )
-    world.write(lambda s: directory.delete_project(s, "web", tenant="acme", etag=2))
-    assert refused(world, lambda s: directory.get_project(s, "web", tenant="acme")) is Code.NOT_FOUND
-    assert world.read(lambda s: directory.get_project(s, "web", tenant="beta")).name == ""
+    assert refused(world, lambda s: directory.rename_project(s, made, "")) is Code.PRECONDITION_FAILED
+    assert refused(world, lambda s: directory.delete_project(s, made)) is Code.PRECONDITION_FAILED
+    world.write(lambda s: directory.delete_project(s, renamed))
+    assert refused(world, lambda s: directory.delete_project(s, renamed)) is Code.PRECONDITION_FAILED, "it is gone"
+    assert refused(world, lambda s: directory.projects.get(s, "web", tenant="acme")) is Code.NOT_FOUND
+    assert world.read(lambda s: directory.projects.get(s, "web", tenant="beta")).name == ""
 
 
 def test_a_project_somebody_is_bound_to_stays(world: World) -> None:
     directory = world.directory
-    world.write(lambda s: directory.create_project(s, tenant="acme", id="web"))
+    web = world.write(lambda s: directory.create_project(s, tenant="acme", id="web"))
     bound = service(world, project="web")
-    assert refused(world, lambda s: directory.delete_project(s, "web", tenant="acme")) is Code.CONFLICT
-    world.write(lambda s: directory.delete_service(s, OWNER, bound.id))
+    assert refused(world, lambda s: directory.delete_project(s, web)) is Code.CONFLICT
+    world.write(lambda s: directory.delete_service(s, OWNER, bound))
     other = service(world)
     grant = world.write(
         lambda s: directory.add_grant(
             s, OWNER, principal=other.principal, role=Role.DEVELOPER, tenant="acme", project="web"
         )
     )
-    assert refused(world, lambda s: directory.delete_project(s, "web", tenant="acme")) is Code.CONFLICT
-    world.write(lambda s: directory.drop_grant(s, OWNER, grant.id))
-    world.write(lambda s: directory.delete_project(s, "web", tenant="acme"))
+    assert refused(world, lambda s: directory.delete_project(s, web)) is Code.CONFLICT
+    world.write(lambda s: directory.drop_grant(s, OWNER, grant))
+    world.write(lambda s: directory.delete_project(s, web))
     assert refused(world, lambda s: directory.create_service(s, tenant="acme", project="web")) is Code.NOT_FOUND
 
 
@@ -103,20 +84,28 @@ def test_people_services_and_grants_of_another_tenant_do_not_exist(world: World)
     theirs = service(world, tenant="beta")
     grant = world.read(lambda s: directory.grants_of(s, ana.principal))[0]
     user_id = ana.principal.removeprefix("user:")
+    user = world.read(lambda s: directory.users.get(s, user_id))
     for ask in (
-        lambda s: directory.get_user(s, user_id),
-        lambda s: directory.get_service(s, theirs.id),
-        lambda s: directory.get_grant(s, grant.id),
-        lambda s: directory.drop_grant(s, OWNER, grant.id),
-        lambda s: directory.delete_user(s, OWNER, user_id),
+        lambda s: directory.users.get(s, user_id),
+        lambda s: directory.services.get(s, theirs.id),
+        lambda s: directory.grants.get(s, grant.id),
         lambda s: directory.add_grant(s, OWNER, principal=ana.principal, role=Role.AUDITOR, tenant="acme"),
     ):
         assert refused(world, ask, tenant="acme") is Code.NOT_FOUND
-    for lists in (directory.users, directory.services, directory.grants):
+    for change in (
+        lambda s: directory.drop_grant(s, OWNER, grant),
+        lambda s: directory.delete_user(s, OWNER, user),
+        lambda s: directory.delete_service(s, OWNER, theirs),
+    ):
+        assert refused(world, change, tenant="acme") is Code.PRECONDITION_FAILED, "no such row, whoever hands it over"
+    for change in (replaced_user(OWNER, user, name="x")(world), replaced_service(OWNER, theirs, name="x")(world)):
+        with pytest.raises(OutOfScope):
+            world.write(change, tenant="acme")
+    for lists in (directory.users.page, directory.services.page, directory.grants.page):
         assert world.read(lambda s, lists=lists: lists(s), tenant="acme") == ()  # type: ignore[misc]
         assert world.read(lambda s, lists=lists: lists(s, tenant="acme")) == ()  # type: ignore[misc]
         assert len(world.read(lambda s, lists=lists: lists(s), tenant="beta")) == 1  # type: ignore[misc]
-    assert refused(world, lambda s: directory.get_user(s, user_id, tenant="")) is Code.NOT_FOUND
+    assert refused(world, lambda s: directory.users.get(s, user_id, tenant="")) is Code.NOT_FOUND
 
 
 @pytest.mark.requirement("ID-1")
@@ -141,8 +130,9 @@ def test_a_grant_is_given_once_within_reach_and_never_above_the_giver(world: Wor
     assert refused(world, unknown) is Code.NOT_FOUND
     owners = world.person(Role.OWNER, tenant="acme")
     top = world.read(lambda s: directory.grants_of(s, owners.principal))[0]
-    assert refused(world, lambda s: directory.drop_grant(s, admin, top.id)) is Code.FORBIDDEN
-    assert world.write(lambda s: directory.drop_grant(s, admin, given.id)) == given
+    assert refused(world, lambda s: directory.drop_grant(s, admin, top)) is Code.FORBIDDEN
+    world.write(lambda s: directory.drop_grant(s, admin, given))
+    assert world.read(lambda s: directory.grants_of(s, held.principal)) == ()
 
 
 @pytest.mark.requirement("ID-1")
@@ -160,14 +150,14 @@ def test_a_role_is_given_only_to_a_person_who_has_come_in(world: World) -> None:
 def test_nobody_is_shut_out_or_deleted_by_who_holds_less(world: World) -> None:
     owner = world.person(Role.OWNER, tenant="acme")
     admin = world.person(Role.ADMIN, tenant="acme")
-    user = world.read(lambda s: world.directory.get_user(s, owner.principal.removeprefix("user:")))
+    user = world.read(lambda s: world.directory.users.get(s, owner.principal.removeprefix("user:")))
     assert refused(world, replaced_user(admin, user, disabled=True)(world)) is Code.FORBIDDEN
-    assert refused(world, lambda s: world.directory.delete_user(s, admin, user.id)) is Code.FORBIDDEN
+    assert refused(world, lambda s: world.directory.delete_user(s, admin, user)) is Code.FORBIDDEN
     named = world.write(replaced_user(admin, user, name="Ana Maria")(world))
     assert (named.name, named.etag) == ("Ana Maria", 2)
-    world.write(lambda s: world.directory.delete_user(s, OWNER, user.id, etag=2))
+    world.write(lambda s: world.directory.delete_user(s, OWNER, named))
     assert world.read(lambda s: world.directory.grants_of(s, user.principal)) == ()
-    assert world.read(lambda s: world.tokens.page(s, principal=user.principal)) == ()
+    assert world.read(lambda s: world.tokens.page(s, user.principal)) == ()
 
 
 @pytest.mark.requirement("ID-3", "ID-4")
@@ -204,14 +194,25 @@ def test_how_a_powerful_principal_signs_in_is_not_for_the_less_powerful_to_say(m
     )
     for changes in ({"issuer": ISSUER, "subject": "mine"}, {"disabled": True}):
         assert refused(world, replaced_service(admin, robot, **changes)(world)) is Code.FORBIDDEN
-    assert refused(world, lambda s: world.directory.delete_service(s, admin, robot.id)) is Code.FORBIDDEN
-    world.write(replaced_service(admin, robot, name="robot", models=("*",))(world))
-    world.write(replaced_service(OWNER, robot, issuer=ISSUER, subject="robot")(world))
+    assert refused(world, lambda s: world.directory.delete_service(s, admin, robot)) is Code.FORBIDDEN
+    named = world.write(replaced_service(admin, robot, name="robot", models=("*",))(world))
+    world.write(replaced_service(OWNER, named, issuer=ISSUER, subject="robot")(world))
 
     person = world.person(Role.AUDITOR, tenant="acme", home="acme")
-    user = world.read(lambda s: world.directory.get_user(s, person.principal.removeprefix("user:")))
+    user = world.read(lambda s: world.directory.users.get(s, person.principal.removeprefix("user:")))
     moved = replaced_user(OWNER, user, issuer=ISSUER, subject="somebody")(world)
     assert refused(world, moved) is Code.CONFLICT, "else whoever links it becomes the second person"
+
+
+@pytest.mark.requirement("ID-3")
+def test_a_login_is_given_once_and_never_exchanged_or_taken_away(make: Make) -> None:
+    """Else one human logs in again as a person unknown so far, and is the second of two."""
+    world = make(settings())
+    user = world.write(lambda s: world.directory.create_user(s, tenant=None, name="Ana"))
+    linked = world.write(replaced_user(OWNER, user, issuer=ISSUER, subject="ana")(world))
+    for changes in ({"issuer": None, "subject": None}, {"subject": "another"}, {"issuer": "https://elsewhere.example"}):
+        assert refused(world, replaced_user(OWNER, linked, **changes)(world)) is Code.CONFLICT
+    assert world.write(replaced_user(OWNER, linked, name="Ana Maria")(world)).subject == "ana"
 
 
 @pytest.mark.requirement("ID-3")
@@ -241,7 +242,7 @@ def test_every_change_is_noted_for_those_who_follow(world: World) -> None:
     world.write(
         lambda s: world.directory.add_grant(s, OWNER, principal=made.principal, role=Role.AUDITOR, tenant="acme")
     )
-    world.write(lambda s: world.directory.delete_service(s, OWNER, made.id))
+    world.write(lambda s: world.directory.delete_service(s, OWNER, made))
     changes = world.control.changes(before)
     assert changes.complete
     assert [(change.kind, change.tenant) for change in changes.items] == [
@@ -261,12 +262,12 @@ def test_cve_2026_42208_no_text_reaches_sql_as_sql(world: World, text: str) -> N
     """CVE-2026-42208: a credential was pasted into the query that looked it up."""
     world.person(Role.OWNER)
     directory = world.directory
-    for ask in (directory.get_user, directory.get_service, directory.get_grant):
+    for ask in (directory.users.get, directory.services.get, directory.grants.get):
         assert refused(world, lambda s, ask=ask: ask(s, text)) is Code.NOT_FOUND  # type: ignore[misc]
     for kind in ("user:", "service:", ""):
         assert refused(world, lambda s, kind=kind: directory.holder(s, kind + text)) is Code.NOT_FOUND  # type: ignore[misc]
     assert world.read(lambda s: directory.user_of(s, text, text)) is None
     assert world.read(lambda s: directory.grants_of(s, text)) == ()
-    assert world.read(lambda s: directory.users(s, tenant=text)) == ()
-    assert len(world.read(lambda s: directory.users(s, after=""))) == 1
+    assert world.read(lambda s: directory.users.page(s, tenant=text)) == ()
+    assert len(world.read(lambda s: directory.users.page(s, after=""))) == 1
     assert actor(granted(Role.OWNER, tenant="acme")).sees(text) is False

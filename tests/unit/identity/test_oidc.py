@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.unit.identity.conftest import Make
 from tests.unit.identity.world import (
     AUDIENCE,
@@ -348,11 +349,7 @@ def test_nobody_is_recognised_by_an_e_mail_address(corp: World, browser: Browser
 @pytest.mark.requirement("ID-3")
 def test_a_disabled_person_does_not_get_in_again(corp: World, browser: Browser) -> None:
     user = corp.write(lambda s: corp.directory.create_user(s, tenant=None, issuer=ISSUER, subject="ana"))
-    corp.write(
-        lambda s: corp.directory.replace_user(
-            s, OWNER, user.id, name="", email="", issuer=ISSUER, subject="ana", disabled=True
-        )
-    )
+    corp.write(lambda s: corp.directory.replace_user(s, OWNER, user, replace(user, disabled=True)))
     proven = browser.finish()
     with pytest.raises(Refusal) as refusal:
         corp.write(lambda s: corp.login.enter(s, proven))

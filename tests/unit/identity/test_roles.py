@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.harness import ROOT
 from tests.unit.identity.world import OWNER, World, actor, granted
 
@@ -190,12 +191,8 @@ def test_a_second_person_is_enabled_has_a_way_in_and_holds_the_permission_there(
     gone = world.person(Role.OWNER)
 
     def disable() -> None:
-        user_id = gone.principal.removeprefix("user:")
-        world.write(
-            lambda session: world.directory.replace_user(
-                session, OWNER, user_id, name="", email="", issuer=None, subject=None, disabled=True
-            )
-        )
+        user = world.read(lambda s: world.directory.users.get(s, gone.principal.removeprefix("user:")))
+        world.write(lambda s: world.directory.replace_user(s, OWNER, user, replace(user, disabled=True)))
 
     disable()
     assert world.read(lambda s: world.directory.eligible(s, Permission.POLICIES_APPROVE, tenant="acme")) == {
