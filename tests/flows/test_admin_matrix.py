@@ -47,6 +47,7 @@ BODIES: dict[str, Any] = {
     "create_grant": {"principal": "user:nobody", "role": "developer", "tenant": OURS},
     "create_policy": {"tenant": OURS, "bundle": BUNDLE, "reason": "because"},
     "validate_policy": {"bundle": BUNDLE},
+    "diff_policy": {"tenant": OURS, "bundle": BUNDLE},
     "explain_policy": {"question": QUESTION},
     "enforce_policy": {"reason": "because"},
     "withdraw_policy": {"reason": "because"},

@@ -102,5 +102,5 @@ def bare(ports: Ports) -> FastAPI:
 
 def behind_edge(app: FastAPI, ports: Ports) -> FastAPI:
     """Put the edge in front of `app`, whose routes are complete. Raises `UndeclaredPermission`."""
-    app.add_middleware(Edge, ports=ports, public=public_paths(app.routes))
+    app.add_middleware(Edge, ports=ports, public=public_paths(app.routes), routes=app.routes)
     return app

@@ -48,7 +48,7 @@ def add_audit(app: FastAPI, ports: Ports) -> None:
         openapi_extra=asks(Permission.AUDIT_READ, of="tenant"),
     )
     async def list_audit_records(call: CurrentCall, asked: Annotated[ListRecords, Query()]) -> RecordList:
-        """Find records, newest first. Each answer looks at a bounded part of the log."""
+        """Find records, newest first. Each answer looks at a bounded part of the log. The search is itself recorded."""
         tenant = call.among(asked.tenant)
         query = {
             "tenant": tenant,
@@ -63,12 +63,16 @@ def add_audit(app: FastAPI, ports: Ports) -> None:
             tenant=tenant,
             types=frozenset(asked.type) or None,
             principal=asked.principal,
-            since_us=_bound(asked.since),
-            until_us=_bound(asked.until),
+            since_us=_bound("since", asked.since),
+            until_us=_bound("until", asked.until),
         )
         if asked.request_id is not None:
+            await call.looked("audit/records", asked.request_id, tenant=tenant)
             records = await asyncio.to_thread(story, ports.audit, asked.request_id, wanted)
             return RecordList(data=list(records), next_cursor=None)
+        if after is None:
+            # A cursor goes on with what has been recorded as begun.
+            await call.looked("audit/records", None, tenant=tenant)
         before = None if after is None else int(after)
         found = await asyncio.to_thread(search, ports.audit, wanted, before=before, limit=asked.limit)
         cursor = None if found.before is None else call.cursor(str(found.before), **query)
@@ -79,10 +83,10 @@ def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _bound(moment: datetime | None) -> int | None:
+def _bound(param: str, moment: datetime | None) -> int | None:
     if moment is None:
         return None
     micros = micros_of(moment)
     if micros < 0:
-        raise Refusal(Code.INVALID_REQUEST, "nothing was recorded before 1970", param="since")
+        raise Refusal(Code.INVALID_REQUEST, "nothing was recorded before 1970", param=param)
     return micros

@@ -5,9 +5,8 @@ A route lets a caller in who holds its permission somewhere; whose thing it is, 
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-import msgspec
 from fastapi import Depends
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -17,15 +16,26 @@ from securellm.admin.etags import ANY, Precondition, precondition_of
 from securellm.admin.permissions import Ask, ask_of
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.repeats import HEADER, Claim, demand_same
+from securellm.audit import AdminRead
 from securellm.core.errors import Code, Fault, Refusal
 from securellm.identity import Actor, Permission
 from securellm.storage import EVERYWHERE, Scope, Session
 
 T = TypeVar("T")
 
+
 GLASS = "X-Break-Glass"
 _LONGEST_REASON = 500
-_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class Disallowed(NamedTuple):
+    """What was asked for and not allowed."""
+
+    permission: Permission
+    named: str | None
+    """The tenant that the caller named."""
+    seen: str | None
+    """The tenant, where the caller may look."""
 
 
 class Call:
@@ -41,6 +51,7 @@ class Call:
         self.break_glass: str | None = None
         self.claim: Claim | None = None
         self.allowed = False
+        self.refused: Disallowed | None = None
         self._path = request.scope["path"]
 
     @property
@@ -67,9 +78,9 @@ class Call:
         if self.actor.may(asked, tenant=tenant, project=project):
             self.allowed = True
             return
-        if tenant is None or self.actor.sees(tenant, project=project):
-            raise _forbidden(asked)
-        raise missing()
+        seen = tenant is None or self.actor.sees(tenant, project=project)
+        self.refused = Disallowed(asked, named=tenant, seen=tenant if seen else None)
+        raise _forbidden(asked) if seen else missing()
 
     def allow_or_hide(
         self, tenant: str | None, noun: str, *, project: str | None = None, permission: Permission | None = None
@@ -80,6 +91,8 @@ class Call:
         except Refusal:
             if self.actor.sees(tenant, project=project):
                 raise
+            # Nor does the record tell whose it is: the caller's own tenant reads that.
+            self.refused = Disallowed(permission or self.permission, named=None, seen=None)
             raise missing(f"no {noun} has this id") from None
 
     def allow_nothing(self) -> None:
@@ -149,6 +162,24 @@ class Call:
     async def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
         """What `query` finds in rows of this scope."""
         return await self.ports.control.read(query, scope=scope)
+
+    async def looked(self, resource: str, resource_id: str | None, *, tenant: str | None) -> None:
+        """Record that the caller looks at what is about others of `tenant` (None: everybody), before they see it.
+
+        Raises `Fault` (AUDIT_UNAVAILABLE): who cannot be seen looking does not look.
+        """
+        if resource_id == self.actor.principal:
+            return
+        await self.ports.looked(
+            AdminRead(
+                resource=resource,
+                resource_id=resource_id,
+                tenant=tenant,
+                actor=self.actor.principal,
+                request_id=self.request_id,
+                client_ip=self.client_ip or None,
+            )
+        )
 
     async def change(
         self,
@@ -285,16 +316,3 @@ async def _once(request: Request, call: Call, answer: Callable[[Request], Awaita
         return response
     finally:
         repeats.finish(claim, kept)
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some things in the order of their ids; `after` continues the list, None ends it."""
-
-    items: tuple[T, ...]
-    after: str | None
-
-    @classmethod
-    def of(cls, found: tuple[T, ...], limit: int, key: Callable[[T], str]) -> "Page[T]":
-        """`found` holds one more than `limit` when the list goes on."""
-        shown = found[:limit]
-        return cls(shown, key(shown[-1]) if len(found) > limit else None)

@@ -88,7 +88,7 @@ async def propose(call: Call, critical: Critical, *, tenant: str | None, argumen
         )  # fmt: skip
         return critical.answer(result)
     if call.actor.principal == HOST:
-        raise Refusal(Code.APPROVAL_REQUIRED, "this takes two people; the host alone must break the glass")
+        raise Refusal(Code.APPROVAL_REQUIRED, "this takes two people; alone, the host says why (X-Break-Glass)")
 
     def work(session: Session) -> Changed[Proposal]:
         critical.check(session, call.actor, arguments)
@@ -109,6 +109,9 @@ async def propose(call: Call, critical: Critical, *, tenant: str | None, argumen
 
 def execute(session: Session, call: Call, critical: Critical, proposal: Proposal) -> tuple[str, AdminChange]:
     """Do what was proposed: the id of what it made or changed, and its own record."""
+    for principal in proposal.approvals:
+        # Who was forgotten and came back would count twice.
+        actor_of(session, call.ports, principal, did="approved")
     hands = Hands(
         requester=actor_of(session, call.ports, proposal.requester),
         approver=call.actor.principal,
@@ -137,16 +140,12 @@ def demand_glass(session: Session, call: Call, approval: Permission, tenant: str
     demand_alone(principal=call.actor.principal, reason=call.break_glass or "", eligible=len(eligible))
 
 
-def actor_of(session: Session, ports: Ports, principal: str) -> Actor:
+def actor_of(session: Session, ports: Ports, principal: str, *, did: str = "proposed") -> Actor:
     """A principal with the roles they hold now. Raises `Refusal` (CONFLICT) when they are gone or disabled."""
     try:
-        holder = ports.directory.holder(session, principal)
+        return ports.callers.as_of_now(session, principal)
     except Refusal:
-        raise Refusal(Code.CONFLICT, "who proposed it is not known any more") from None
-    if holder.disabled:
-        raise Refusal(Code.CONFLICT, "who proposed it is disabled")
-    grants = ports.directory.grants_of(session, principal)
-    return Actor(principal=principal, tenant=holder.tenant, grants=grants, method="token")
+        raise Refusal(Code.CONFLICT, f"who {did} it is not known any more, or disabled") from None
 
 
 def _alone(session: Session, call: Call, critical: Critical, tenant: str | None, arguments: Arguments) -> Changed[Any]:

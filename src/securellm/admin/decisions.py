@@ -54,11 +54,14 @@ def add_decisions(app: FastAPI, ports: Ports) -> None:
         """What was decided for a request, found by the id that its answer carried."""
         request_id = f"req_{decision_id.partition('_')[2]}"
         records = await asyncio.to_thread(story, ports.audit, request_id, Wanted())
-        first = next((record for record in records if record["type"] in _BEGINNINGS), None)
+        # What was refused on the admin listener has no surface.
+        begun = (record for record in records if record["type"] in _BEGINNINGS and "surface" in record)
+        first = next(begun, None)
         if first is None:
             call.allow_nothing()
             raise missing("no decision has this id")
         call.allow_or_hide(first.get("tenant"), "decision")
+        await call.looked("decisions", request_id, tenant=first.get("tenant"))
         last = next((record for record in reversed(records) if record["type"] == "OUTCOME"), None)
         return _view(request_id, first, last, records)
 

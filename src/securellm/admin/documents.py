@@ -5,6 +5,7 @@ What the file declares is listed with `managed_by` "file" and belongs to the fil
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -12,15 +13,16 @@ from fastapi import Body, FastAPI, Path
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, missing
+from securellm.admin.calls import Call, CurrentCall, missing
 from securellm.admin.declarations import declaration_schema
 from securellm.admin.declared import Document, Found, Kind, Refused
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, Of, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.problems import FieldProblem, Unacceptable
-from securellm.admin.shapes import Listed, ListQuery, PathId
+from securellm.admin.shapes import Listed, ListQuery, PathId, managed_by_file
 from securellm.core.errors import Code, Refusal
 from securellm.identity import Permission
 from securellm.storage import Session
@@ -78,22 +80,16 @@ class _Declarations:
             call.allow(tenant)
         elif spec.reads_of == "tenant":
             only = call.tenants()
-        after = call.after(asked.cursor)
 
-        def query(session: Session) -> Page[Found]:
-            most = asked.limit + 1
+        def found(session: Session, after: str | None, most: int) -> tuple[Found, ...]:
             if only is None:
-                items = self._declared.page(session, spec.kind, tenant=tenant, after=after, limit=most)
-            else:
-                names = [name for name in sorted(only) if after is None or name > after][:most]
-                found = (self._declared.find(session, spec.kind, name) for name in names)
-                items = tuple(item for item in found if item is not None)
-            return Page.of(items, asked.limit, lambda item: item.name)
+                return self._declared.page(session, spec.kind, tenant=tenant, after=after, limit=most)
+            names = (name for name in sorted(only) if after is None or name > after)
+            items = (self._declared.find(session, spec.kind, name) for name in names)
+            return tuple(islice((item for item in items if item is not None), most))
 
-        page = await call.read(query)
-        return DeclarationList(
-            data=[Declaration(**_shown(item)) for item in page.items], next_cursor=call.cursor(page.after)
-        )
+        items, cursor = await page_of(call, asked, found, key=lambda item: item.name)
+        return DeclarationList(data=[Declaration(**_shown(item)) for item in items], next_cursor=cursor)
 
     async def get(self, call: Call, name: str, tenant: str) -> Response:
         self._allow(call, name, tenant)
@@ -163,7 +159,7 @@ class _Declarations:
     def _changeable(self, session: Session, call: Call, name: str, tenant: str) -> Found:
         found = self._find(session, name, tenant)
         if found.managed_by == "file":
-            raise Refusal(Code.MANAGED_BY_FILE, f"this {self.spec.noun} is declared in the configuration file")
+            raise managed_by_file(self.spec.noun)
         call.precondition.demand(self._etag(found, tenant))
         return found
 

@@ -1,16 +1,21 @@
 """The first thing a request to the admin listener meets: who calls, then caps and strict JSON, then the router.
 
 Nothing of an unauthenticated request is read, and its path is compared with the exact public ones only: what is
-unknown, misspelt or encoded oddly asks for a credential like everything else. `Host` decides nothing.
+unknown, misspelt or encoded oddly asks for a credential like everything else. Beyond being one that this listener
+answers for, `Host` decides nothing. No refusal leaves before it is recorded.
 """
 
 import asyncio
+from collections.abc import Sequence
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from securellm.admin.health import LIVE_PATHS, READY_PATHS
 from securellm.admin.permissions import API_ROOT, ONE_TIME_PATHS
 from securellm.admin.ports import Ports
 from securellm.admin.problems import language_of, problem
+from securellm.admin.refusals import Refusals, denied_of
 from securellm.core.document import Document
 from securellm.core.errors import Code, GatewayError, Refusal
 from securellm.identity import Actor, Credential, read_cookie, session_cookie_name
@@ -18,6 +23,8 @@ from securellm.storage import EVERYWHERE
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_PROBES = frozenset({*LIVE_PATHS, *READY_PATHS})
+"""What answers whatever `Host` says: a probe knows an address or nothing, and learns a word."""
 _LONGEST_CREDENTIAL = 16 * 1024
 """Bytes: what is longer is no credential of ours, and is not looked at."""
 
@@ -29,10 +36,12 @@ class _Gone(Exception):
 class Edge:
     """ASGI middleware around the whole application. Leaves `request_id`, `language` and `actor` in the state."""
 
-    def __init__(self, app: ASGIApp, *, ports: Ports, public: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, ports: Ports, public: frozenset[str], routes: Sequence[BaseRoute] = ()) -> None:
         self._app = app
         self._ports = ports
         self._public = public
+        self._routes = routes
+        self._refusals = Refusals(ports.denied, clock=ports.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -46,14 +55,17 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         state["language"] = language_of(headers.get("accept-language", [None])[0])
-        answer = _labelled(send, request_id)
+        state["actor"] = state["refusal"] = state["call"] = None
+        answer = self._recorded(scope, receive, _labelled(send, request_id))
         try:
-            self._demand_host(headers)
+            if scope["path"] not in _PROBES:
+                self._demand_host(headers)
             state["actor"] = await self._authenticate(scope, headers)
             body = await self._body(scope, receive)
         except _Gone:
             return
         except GatewayError as error:
+            state["refusal"] = error
             response = problem(error, request_id=request_id, language=state["language"])
             # What was not read must not be taken for the next request.
             response.headers["connection"] = "close"
@@ -63,21 +75,59 @@ class Edge:
 
     def _demand_host(self, headers: dict[str, list[str]]) -> None:
         """Raises `Refusal` for a `Host` that is not on the list, where there is one: nothing else ever reads it."""
-        allowed = self._ports.hosts
-        if allowed is None:
+        hosts = self._ports.hosts()
+        if hosts is not None:
+            hosts.demand(headers.get("host", []))
+
+    def _recorded(self, scope: Scope, receive: Receive, send: Send) -> Send:
+        """`send`, which lets an answer pass once there is a record of it where it refuses."""
+        withheld = False
+
+        async def recorded(message: Message) -> None:
+            nonlocal withheld
+            if withheld:
+                return
+            state = scope["state"]
+            if message["type"] == "http.response.start" and state["refusal"] is not None:
+                try:
+                    await self._record(scope, state["refusal"])
+                except GatewayError as fault:
+                    withheld = True
+                    response = problem(fault, request_id=state["request_id"], language=state["language"])
+                    response.headers["connection"] = "close"
+                    await response(scope, receive, send)
+                    return
+            await send(message)
+
+        return recorded
+
+    async def _record(self, scope: Scope, error: GatewayError) -> None:
+        """Raises `Fault` (AUDIT_UNAVAILABLE) when there can be no record of who was refused."""
+        state, client_ip = scope["state"], _address(scope)
+        if state["actor"] is None:
+            self._ports.denied_unknown(error, client_ip)
             return
-        named = headers.get("host", [])
-        if len(named) != 1 or _without_port(named[0].lower()) not in allowed:
-            raise Refusal(Code.INVALID_HEADER, "this listener does not answer for this Host", param="Host")
+        await self._refusals.note(
+            denied_of(
+                error,
+                scope,
+                actor=state["actor"],
+                call=state["call"],
+                routes=self._routes,
+                request_id=state["request_id"],
+                client_ip=client_ip,
+            )
+        )
 
     async def _authenticate(self, scope: Scope, headers: dict[str, list[str]]) -> Actor | None:
         """Who calls; None only for a public path. Raises `Refusal`."""
-        client_ip = scope["client"][0] if scope.get("client") else ""
+        client_ip = _address(scope)
         if scope["path"] in ONE_TIME_PATHS:
             await self._take_one_time(scope, headers, client_ip)
             return None
         credential = _credential(scope["method"], headers, secure=self._ports.secure)
-        public = scope["path"] in self._public
+        # Public to be read: another method has a body, and nothing of a stranger's is read.
+        public = scope["path"] in self._public and scope["method"] in _SAFE_METHODS
         if credential is None or (public and scope["path"].startswith(API_ROOT)):
             if public:
                 return None
@@ -166,9 +216,8 @@ def _plausible(token: str) -> bool:
     return 0 < len(token) <= _LONGEST_CREDENTIAL and token.isascii() and token.isprintable() and " " not in token
 
 
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
+def _address(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

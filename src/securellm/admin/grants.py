@@ -7,17 +7,16 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, scope_of
+from securellm.admin.calls import Call, CurrentCall, demand_tenant
 from securellm.admin.critical import ANSWERS_PROPOSAL, Arguments, Critical, Criticals, Hands, propose
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
-from securellm.admin.shapes import PRINCIPAL, Id, Input, ListedOfTenant, PathId, Reason, answer, shown
+from securellm.admin.shapes import PRINCIPAL, Id, Input, ListedOfTenant, PathId, Principal, Reason, answer, shown
 from securellm.identity import Actor, Grant, Permission, Role, refuse_above
 from securellm.storage import Session
-
-Principal = Annotated[str, Field(pattern=PRINCIPAL)]
 
 
 class NewGrant(Input):
@@ -73,11 +72,12 @@ def add_grants(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
         return Changed(result=grant, id=grant.id, after=grant)
 
     def check_taking(session: Session, grantor: Actor, arguments: Arguments) -> None:
-        grant: Grant = directory.get_grant(session, arguments["id"])
+        grant = directory.grants.get(session, arguments["id"])
         refuse_above(grantor, grant.role, tenant=grant.tenant, project=grant.project)
 
     def take(session: Session, hands: Hands, arguments: Arguments) -> Changed[None]:
-        grant = directory.drop_grant(session, hands.requester, arguments["id"])
+        grant = directory.grants.get(session, arguments["id"])
+        directory.drop_grant(session, hands.requester, grant)
         return Changed(result=None, id=grant.id, before=grant)
 
     giving = criticals.add(
@@ -103,26 +103,29 @@ def add_grants(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
         )
     )
 
-    def owned(session: Session, call: Call, grant_id: str) -> Grant:
-        grant: Grant = directory.get_grant(session, grant_id)
-        call.allow_or_hide(grant.tenant, "grant", project=grant.project)
-        return grant
+    async def owned(call: Call, grant_id: str) -> Grant:
+        def found(session: Session) -> Grant:
+            grant: Grant = directory.grants.get(session, grant_id)
+            call.allow_or_hide(grant.tenant, "grant", project=grant.project)
+            return grant
+
+        return await call.read(found, scope=call.home)
 
     @app.get(root, operation_id="list_grants", tags=["grants"], openapi_extra=asks(Permission.GRANTS_READ, of="tenant"))
     async def list_grants(call: CurrentCall, asked: Annotated[ListGrants, Query()]) -> GrantList:
         """List roles in the order of their ids."""
         tenant = call.among(asked.tenant)
-        query = {"tenant": tenant, "principal": asked.principal}
-        after = call.after(asked.cursor, **query)
-
-        def found(session: Session) -> Page[Grant]:
-            items = directory.grants(
-                session, after=after, limit=asked.limit + 1, tenant=tenant, principal=asked.principal
-            )
-            return Page.of(items, asked.limit, lambda grant: grant.id)
-
-        page = await call.read(found, scope=scope_of(tenant))
-        return GrantList(data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after, **query))
+        found, cursor = await page_of(
+            call,
+            asked,
+            lambda session, after, most: directory.granted(
+                session, after=after, limit=most, tenant=tenant, principal=asked.principal
+            ),
+            key=lambda grant: grant.id,
+            tenant=tenant,
+            query={"principal": asked.principal},
+        )
+        return GrantList(data=[_view(grant) for grant in found], next_cursor=cursor)
 
     @app.post(
         root,
@@ -150,7 +153,7 @@ def add_grants(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     )
     async def get_grant(call: CurrentCall, grant_id: PathId) -> Response:
         """One role that somebody holds."""
-        grant = await call.read(lambda session: owned(session, call, grant_id), scope=call.home)
+        grant = await owned(call, grant_id)
         return answer(_view(grant), etag=_etag(grant))
 
     @app.delete(
@@ -164,7 +167,7 @@ def add_grants(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     )
     async def delete_grant(call: CurrentCall, grant_id: PathId, asked: Annotated[DeleteReason, Query()]) -> Response:
         """Propose that a role is taken. To stop somebody at once, disable them or revoke their tokens."""
-        grant = await call.read(lambda session: owned(session, call, grant_id), scope=call.home)
+        grant = await owned(call, grant_id)
         call.precondition.demand(_etag(grant))
         arguments: dict[str, Any] = {"id": grant_id}
         return await propose(call, taking, tenant=grant.tenant, arguments=arguments, reason=asked.reason)

@@ -14,14 +14,17 @@ from fastapi import FastAPI, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, demand_tenant, missing, scope_of
+from securellm.admin.calls import Call, CurrentCall, demand_tenant, missing, scope_of
 from securellm.admin.critical import ANSWERS_PROPOSAL, Arguments, Critical, Criticals, Hands, propose
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.problems import FieldProblem, Unacceptable
+from securellm.admin.replays import add_replays
 from securellm.admin.shapes import ID, Id, Input, Listed, Reason, answer, managed_by_file, shown
+from securellm.admin.trials import Trials
 from securellm.core.errors import Code, Refusal
 from securellm.identity import Actor, Permission
 from securellm.policy import (
@@ -141,9 +144,12 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     root = f"{API_ROOT}/policies"
     one = f"{root}/{{version_id}}"
     now_us = ports.clock.now_us
+    trials = Trials()
     writes = asks(Permission.POLICIES_WRITE, of="tenant", precondition_optional=True)
     reads = asks(Permission.POLICIES_READ, of="tenant")
     steps = asks(Permission.POLICIES_WRITE, of="tenant", four_eyes=True, precondition_optional=True)
+
+    add_replays(app, ports, trials)
 
     def of_file(tenant: str | None) -> tuple[Declared, ...]:
         return tuple(item for item in ports.declared_policies() if item.tenant == (tenant or INSTALLATION))
@@ -169,6 +175,8 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
         session: Session, hands: Hands, arguments: Arguments, act: Callable[..., Shelved[Version]], other: str
     ) -> Changed[Shelved[Version]]:
         tenant, version_id = arguments["tenant"], arguments["id"]
+        if not hands.requester.may(Permission.POLICIES_WRITE, tenant=tenant):
+            raise Refusal(Code.FORBIDDEN, "who proposed it may not change this policy any more")
         demand_ours(tenant)
         before = _find(session, version_id, tenant)
         after = act(
@@ -194,7 +202,7 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     async def tried(call: Call, arguments: Arguments) -> None:
         tenant = arguments["tenant"]
         found = await call.read(lambda session: _find(session, arguments["id"], tenant), scope=scope_of(tenant))
-        await _demand_proven(found.document.bundle)
+        await _demand_proven(call, trials, found.document.bundle)
 
     enforcement = criticals.add(
         Critical(
@@ -224,17 +232,15 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     async def list_policies(call: CurrentCall, asked: Annotated[ListPolicies, Query()]) -> PolicyList:
         """List the versions of one scope by their hashes, with what the file declares."""
         call.allow(asked.tenant)
-        after = call.after(asked.cursor, tenant=asked.tenant)
-        most = asked.limit + 1
 
-        def found(session: Session) -> Page[PolicyView]:
+        def found(session: Session, after: str | None, most: int) -> tuple[PolicyView, ...]:
             stored = versions(session, tenant=asked.tenant or INSTALLATION, after=after, limit=most)
             file = [_view_of_file(item) for item in of_file(asked.tenant)]
             views = [*map(_view, stored), *(view for view in file if after is None or view.id > after)]
-            return Page.of(tuple(sorted(views, key=lambda view: view.id)[:most]), asked.limit, lambda view: view.id)
+            return tuple(sorted(views, key=lambda view: view.id)[:most])
 
-        page = await call.read(found, scope=scope_of(asked.tenant))
-        return PolicyList(data=list(page.items), next_cursor=call.cursor(page.after, tenant=asked.tenant))
+        views, cursor = await page_of(call, asked, found, key=lambda view: view.id, tenant=asked.tenant)
+        return PolicyList(data=list(views), next_cursor=cursor)
 
     @app.post(
         root,
@@ -251,7 +257,7 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
         await demand_tenant(call, asked.tenant)
         demand_ours(asked.tenant)
         bundle = await _read(asked.bundle)
-        await _demand_proven(bundle)
+        await _demand_proven(call, trials, bundle)
 
         def work(session: Session) -> Changed[Shelved[Version]]:
             made = draft(
@@ -273,13 +279,13 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
         tags=["policies"],
         openapi_extra=asks(Permission.POLICIES_READ, of="nobody"),
     )
-    async def validate_policy(asked: Candidate) -> ReportView:
+    async def validate_policy(call: CurrentCall, asked: Candidate) -> ReportView:
         """Try a bundle in a process of its own, with its own tests. Nothing is kept."""
         try:
             bundle = await _read(asked.bundle)
         except Unacceptable as refused:
             return _report(Report(hash="", problems=tuple(error.reason for error in refused.errors)))
-        return _report((await asyncio.to_thread(prove, (bundle,)))[0])
+        return _report((await trials.run(call.actor, lambda: prove((bundle,))))[0])
 
     @app.get(
         one,
@@ -311,9 +317,9 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
             question = msgspec.convert(asked.question, Question)
         except msgspec.ValidationError as error:
             raise Unacceptable([FieldProblem(field="question", reason=str(error))]) from None
-        report = (await asyncio.to_thread(prove, (found.document.bundle,)))[0]
+        bundle = found.document.bundle
         try:
-            told = await asyncio.to_thread(explain, found.document.bundle, report, question)
+            told = await trials.run(call.actor, lambda: explain(bundle, prove((bundle,))[0], question))
         except BundleRefused as refused:
             raise _unacceptable(refused.problems) from None
         return ExplanationView(**msgspec.to_builtins(told))
@@ -329,7 +335,7 @@ def add_policies(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     async def shadow_policy(call: CurrentCall, version_id: VersionId, tenant: Scope = None) -> Response:
         """Ask it beside what is in force: it decides nothing, and what it would have decided is counted."""
         call.allow(tenant)
-        await _demand_proven((await kept(call, version_id, tenant)).document.bundle)
+        await _demand_proven(call, trials, (await kept(call, version_id, tenant)).document.bundle)
 
         def work(session: Session) -> Changed[Shelved[Version]]:
             before = _find(session, version_id, tenant)
@@ -393,9 +399,9 @@ async def _read(bundle: dict[str, Any]) -> Bundle:
         raise _unacceptable(refused.problems) from None
 
 
-async def _demand_proven(bundle: Bundle) -> None:
+async def _demand_proven(call: Call, trials: Trials, bundle: Bundle) -> None:
     """Raises `Unacceptable` with all that a trial finds."""
-    report = (await asyncio.to_thread(prove, (bundle,)))[0]
+    report = (await trials.run(call.actor, lambda: prove((bundle,))))[0]
     if not report.ok:
         raise _unacceptable(report.problems)
 

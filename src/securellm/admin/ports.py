@@ -1,6 +1,6 @@
 """What the admin API needs of the rest of the product, as plain callables and protocols that bootstrap passes in."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -10,8 +10,10 @@ from securellm.admin.cursors import Cursors
 from securellm.admin.declared import Declared
 from securellm.admin.repeats import Claim, Repeats
 from securellm.approvals import Approvals
-from securellm.audit import Record
+from securellm.audit import AdminDenied, AdminRead, Record
 from securellm.core.clock import Clock
+from securellm.core.errors import GatewayError
+from securellm.core.hosts import Hosts
 from securellm.core.ids import Ids
 from securellm.identity import Actor, Credential, Directory, Keyring, Login, Sessions, Tokens
 from securellm.policy import Declared as DeclaredPolicy
@@ -39,6 +41,10 @@ class Recogniser(Protocol):
 
     async def recognise(self, credential: Credential, *, client_ip: str) -> Actor:
         """Raises `Refusal` (MISSING_KEY, INVALID_KEY, REVOKED_KEY, EXPIRED_KEY)."""
+        ...
+
+    def as_of_now(self, session: Session, principal: str) -> Actor:
+        """Somebody who is not here, with the roles they hold now. Blocking. Raises `Refusal` (CREDENTIAL_REVOKED)."""
         ...
 
 
@@ -110,6 +116,12 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     """Prometheus text exposition, version 0.0.4."""
     refused_credential: Callable[[str], float]
     """Counts a failed authentication of an address: 0.0, or the seconds it must wait."""
+    denied: Callable[[AdminDenied], Awaitable[None]]
+    """Makes the record of a refusal durable, or raises `Fault` (AUDIT_UNAVAILABLE)."""
+    looked: Callable[[AdminRead], Awaitable[None]]
+    """Makes the record of a look durable, or raises `Fault` (AUDIT_UNAVAILABLE)."""
+    denied_unknown: Callable[[GatewayError, str], None]
+    """Counts a refusal of an address where nobody is known to call; it is recorded among others."""
     set_up_done: Callable[[], None]
     """Called once the set-up token has been used."""
     ids: Ids
@@ -117,8 +129,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     secure: bool = True
     """Whether the listener speaks TLS: how its cookies are called."""
-    hosts: frozenset[str] | None = None
-    """The values of `Host` that are answered, in lower case and without a port; None is any."""
+    hosts: Callable[[], Hosts | None] = lambda: None
+    """The names that are answered; None is any."""
     max_body: int = (1 << 20) + (64 << 10)
     """Bytes."""
     request_timeout: float = 30.0

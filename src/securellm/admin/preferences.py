@@ -10,8 +10,9 @@ from fastapi import FastAPI, Path
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from securellm.admin.calls import CurrentCall, Page, missing, scope_of
+from securellm.admin.calls import CurrentCall, missing, scope_of
 from securellm.admin.moments import moment_of
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.shapes import ListQuery, PathId
@@ -50,17 +51,17 @@ def add_preferences(app: FastAPI, ports: Ports) -> None:  # noqa: ARG001 - all r
         openapi_extra=asks(Permission.PREFERENCES_READ, of="tenant"),
     )
     async def list_preferences(call: CurrentCall, tenant: PathId, asked: ListQuery) -> KeptList:
-        """List the people of a tenant of whom something is kept."""
+        """List the people of a tenant of whom something is kept. That somebody looked is recorded."""
         call.allow(tenant)
-        after = call.after(asked.cursor)
+        if asked.cursor is None:
+            await call.looked("preferences", None, tenant=tenant)
 
-        def found(session: Session) -> Page[Kept]:
-            names = people(session, tenant, after=after, limit=asked.limit + 1)
-            items = (kept(session, Person(tenant, name)) for name in names)
-            return Page.of(tuple(item for item in items if item), asked.limit, lambda item: item.person.principal)
+        def found(session: Session, after: str | None, most: int) -> tuple[Kept, ...]:
+            names = people(session, tenant, after=after, limit=most)
+            return tuple(item for name in names if (item := kept(session, Person(tenant, name))) is not None)
 
-        page = await call.read(found, scope=scope_of(tenant))
-        return KeptList(data=[_view(item) for item in page.items], next_cursor=call.cursor(page.after))
+        items, cursor = await page_of(call, asked, found, key=lambda item: item.person.principal, tenant=tenant)
+        return KeptList(data=[_view(item) for item in items], next_cursor=cursor)
 
     @app.get(
         one,
@@ -69,8 +70,9 @@ def add_preferences(app: FastAPI, ports: Ports) -> None:  # noqa: ARG001 - all r
         openapi_extra=asks(Permission.PREFERENCES_READ, of="tenant"),
     )
     async def get_preference(call: CurrentCall, tenant: PathId, principal: Principal) -> KeptView:
-        """What is kept of one person."""
+        """What is kept of one person. That somebody else looked is recorded."""
         call.allow(tenant)
+        await call.looked("preferences", principal, tenant=tenant)
         found = await call.read(lambda session: kept(session, Person(tenant, principal)), scope=scope_of(tenant))
         if found is None:
             raise missing("nothing is kept of this person")

@@ -170,6 +170,8 @@ def _problem(
     allow: str | None = None,
 ) -> ProblemResponse:
     state = request.state
+    # The edge has a record of it before it is answered.
+    state.refusal = error
     return problem(
         error, request_id=state.request_id, status=status, errors=errors, allow=allow, language=state.language
     )

@@ -7,8 +7,9 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, Page, scope_of
+from securellm.admin.calls import Call, CurrentCall
 from securellm.admin.critical import Criticals, demand_glass, execute
+from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.proposal import ProposalView, proposal_view
@@ -63,17 +64,17 @@ def add_proposals(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
     async def list_proposals(call: CurrentCall, asked: Annotated[ListProposals, Query()]) -> ProposalList:
         """List proposals in the order they were made, decided or not."""
         tenant = call.among(asked.tenant)
-        query = {"tenant": tenant, "pending": str(asked.pending)}
-        after = call.after(asked.cursor, **query)
-
-        def found(session: Session) -> Page[Proposal]:
-            items = approvals.page(session, after=after, limit=asked.limit + 1, tenant=tenant, pending=asked.pending)
-            return Page.of(items, asked.limit, lambda proposal: proposal.id)
-
-        page = await call.read(found, scope=scope_of(tenant))
-        return ProposalList(
-            data=[proposal_view(item) for item in page.items], next_cursor=call.cursor(page.after, **query)
+        found, cursor = await page_of(
+            call,
+            asked,
+            lambda session, after, most: approvals.page(
+                session, after=after, limit=most, tenant=tenant, pending=asked.pending
+            ),
+            key=lambda proposal: proposal.id,
+            tenant=tenant,
+            query={"pending": str(asked.pending)},
         )
+        return ProposalList(data=[proposal_view(item) for item in found], next_cursor=cursor)
 
     @app.get(one, operation_id="get_proposal", tags=["proposals"], openapi_extra=reads)
     async def get_proposal(call: CurrentCall, proposal_id: PathId) -> ProposalView:

@@ -11,7 +11,8 @@ from securellm.admin.problems import Problem
 from securellm.admin.repeats import HEADER
 from securellm.core.errors import Code
 
-_ALWAYS = (Code.INVALID_HEADER, Code.ADMIN_REQUIRED, Code.RATE_LIMITED, Code.INTERNAL, Code.STORAGE_UNAVAILABLE)
+_EVERYWHERE = (Code.INVALID_HEADER, Code.MISDIRECTED, Code.INTERNAL)
+_ALWAYS = (Code.ADMIN_REQUIRED, Code.RATE_LIMITED, Code.STORAGE_UNAVAILABLE, Code.AUDIT_UNAVAILABLE)
 _READING = (Code.FORBIDDEN, Code.NOT_FOUND)
 _BODY = (Code.REQUEST_TIMEOUT, Code.BODY_TOO_LARGE)
 _CHANGING = (Code.CONFLICT,)
@@ -78,7 +79,7 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
 
 def _statuses(path: str, method: str, operation: dict[str, Any]) -> set[int]:
     """Every status that the operation can refuse with."""
-    codes = {Code.INVALID_HEADER, Code.INTERNAL}
+    codes = {*_EVERYWHERE}
     if path.startswith(API_ROOT):
         codes |= {*_ALWAYS, *_READING}
     statuses = {code.spec.status for code in codes}

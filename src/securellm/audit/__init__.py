@@ -1,9 +1,12 @@
 """What happened: an append-only, hash-chained, signed log of every request, refusal and administrative act."""
 
+from securellm.audit.decisions import Decision, decisions
 from securellm.audit.export import export, tail, verifier_key
 from securellm.audit.log import SCHEMA, AuditLog
 from securellm.audit.model import (
     AdminChange,
+    AdminDenied,
+    AdminRead,
     Attempt,
     Boot,
     ConfigChange,
@@ -16,8 +19,10 @@ from securellm.audit.model import (
     KeyChange,
     Outcome,
     OutcomeStatus,
+    PolicyQuestion,
     Record,
     RecordType,
+    ScreeningFacts,
     record_schema,
 )
 from securellm.audit.note import public_key
@@ -28,11 +33,14 @@ from securellm.audit.verify import Observer, Report, verify
 __all__ = [
     "SCHEMA",
     "AdminChange",
+    "AdminDenied",
+    "AdminRead",
     "Attempt",
     "AuditLog",
     "Boot",
     "ConfigChange",
     "Corrected",
+    "Decision",
     "Denied",
     "DeniedAggregate",
     "FindingCount",
@@ -44,11 +52,14 @@ __all__ = [
     "Observer",
     "Outcome",
     "OutcomeStatus",
+    "PolicyQuestion",
     "Record",
     "RecordType",
     "Report",
+    "ScreeningFacts",
     "Wanted",
     "born_us",
+    "decisions",
     "export",
     "public_key",
     "record_schema",

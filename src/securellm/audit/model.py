@@ -32,6 +32,7 @@ class RecordType(StrEnum):
     CONFIG = "CONFIG"
     KEY = "KEY"
     ADMIN = "ADMIN"
+    READ = "READ"
     INTENT = "INTENT"
     ATTEMPT = "ATTEMPT"
     OUTCOME = "OUTCOME"
@@ -56,6 +57,46 @@ class FindingCount(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     action: str
     count: int
+
+
+class ScreeningFacts(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """What policies see of a screening; nothing where it found nothing."""
+
+    injection: int = 0
+    """The highest score of an attempt at injection, rounded up as policies see it."""
+    findings: tuple[str, ...] = ()
+    """The types of what was found."""
+
+
+class PolicyQuestion(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False
+):
+    """One question that policy was asked, so that it can be asked again: what its record does not say elsewhere.
+
+    Who asks, and in which hours, stands in the record; a member that is left out is as if nothing were known of it.
+    """
+
+    model: str | None = None
+    """Of the requests in a batch, asked on `surface`; left out, the record's own model or errand is meant."""
+    surface: Surface | None = None
+    stream: bool = False
+    owner: str | None = None
+    """Whom the key acts for."""
+    project: str | None = None
+    roles: tuple[str, ...] = ()
+    channel: str = "api"
+    providers: tuple[str, ...] = ()
+    """Who could serve the model."""
+    needs: tuple[str, ...] = ()
+    approved_by: int = 0
+    data_class: int | None = None
+    region: str | None = None
+    residency: str | None = None
+    budget_state: str | None = None
+    screened: ScreeningFacts | None = None
+    """Left out where nothing had been screened."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +157,8 @@ class Boot(Record, frozen=True, kw_only=True, tag="BOOT"):
     version: str
     config_digest: str
     snapshot: str
+    startup_code: tuple[str, ...] = ()
+    """Files whose code ran before the gateway's and that nobody admitted, each with its SHA-256."""
 
 
 class ConfigChange(Record, frozen=True, kw_only=True, tag="CONFIG"):
@@ -185,6 +228,8 @@ class Intent(Record, frozen=True, kw_only=True, tag="INTENT"):
     """Of the allow-lists, then the hashes of the policy bundles in force."""
     rules: tuple[str, ...] = ()
     """The ids of the rules and policies that permitted it."""
+    asked: tuple[PolicyQuestion, ...] = ()
+    """What policy was asked; of a batch, also about each model that its requests ask."""
     price_version: str
     guard_version: str
     decision_ids: tuple[str, ...] = ()
@@ -288,9 +333,52 @@ class Denied(Record, frozen=True, kw_only=True, tag="DENY"):
     """Of the allow-lists, then the hashes of the policy bundles in force; None before policy was asked."""
     rules: tuple[str, ...] = ()
     """The ids of the policies that forbade it, or of those that asked for an approval."""
+    asked: tuple[PolicyQuestion, ...] = ()
+    """What policy was asked, where it was policy that refused."""
     decision_id: str | None = None
     client_ip: str | None
     findings: tuple[FindingCount, ...] = ()
+
+    @property
+    def event(self) -> str:
+        return "denied"
+
+
+class AdminRead(Record, frozen=True, kw_only=True, tag="READ"):
+    """An operator looked at what is about others: records, decisions, what is kept of a person."""
+
+    resource: str
+    """The kind of thing, as the admin API's path names it."""
+    resource_id: str | None
+    """None is a list."""
+    tenant: str | None
+    """Whose things; None is everybody's."""
+    actor: str
+    request_id: str
+    client_ip: str | None = None
+
+
+class AdminDenied(Record, frozen=True, kw_only=True, tag="DENY"):
+    """The admin listener refused somebody it knows. Whom it does not know it counts, as `DeniedAggregate`."""
+
+    request_id: str
+    tenant: str | None
+    """Where it was refused, if the caller may look there; else the caller's own. None is the installation itself."""
+    principal: str
+    method: str
+    route: str | None
+    """The template of the path, such as `/admin/v1/keys/{key_id}`; None where nothing is served."""
+    names: tuple[str, ...] = ()
+    """The ids that the path names, as far as they have the shape of one."""
+    permission: str | None = None
+    """What was asked for; None before that was known, and where it takes none."""
+    asked_tenant: str | None = None
+    """The tenant that the caller named, whether or not there is such a one."""
+    code: Code
+    reason: str
+    client_ip: str | None
+    times: int = 1
+    """Refusals of this caller with this code in the same second, of which this was the first."""
 
     @property
     def event(self) -> str:
@@ -303,6 +391,8 @@ class DeniedAggregate(Record, frozen=True, kw_only=True, tag="DENY"):
     count: int
     network: str
     code: Code
+    admin: bool = False
+    """On the admin listener."""
 
     @property
     def event(self) -> str:
@@ -314,10 +404,12 @@ RECORDS: tuple[type[Record], ...] = (
     ConfigChange,
     KeyChange,
     AdminChange,
+    AdminRead,
     Intent,
     Attempt,
     Outcome,
     Denied,
+    AdminDenied,
     DeniedAggregate,
 )
 
@@ -344,8 +436,12 @@ _DERIVED: Mapping[type[Record], Mapping[str, Mapping[str, object]]] = {
         "total_tokens": {"type": "integer"},
     },
     Denied: {"event": {"const": "denied"}},
+    AdminDenied: {"event": {"const": "denied"}},
     DeniedAggregate: {"event": {"const": "denied"}},
 }
+
+_SPARSE = frozenset({"PolicyQuestion", "ScreeningFacts"})
+"""Whose members stand there only where they say something."""
 
 
 def record_schema() -> dict[str, Any]:
@@ -358,7 +454,8 @@ def record_schema() -> dict[str, Any]:
         for member in definition.get("properties", {}).values():
             member.pop("default", None)
         if "properties" in definition:
-            definition["required"] = sorted(definition["properties"])
+            if definition["title"] not in _SPARSE:
+                definition["required"] = sorted(definition["properties"])
             definition["additionalProperties"] = False
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

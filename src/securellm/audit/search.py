@@ -6,13 +6,13 @@ else is looked through in steps of bounded cost, each of which says where the ne
 
 import base64
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from securellm.storage import Connection, open_readonly
+from securellm.storage import Connection, StorageDamaged, open_readonly
 
 MOST_LOOKED_AT = 20_000
 """Records that one step looks at, found or not."""
@@ -20,6 +20,8 @@ MOST_LOOKED_AT = 20_000
 _PIECE = 1_000
 _SLACK = 2_000
 """Records by which the order of time may differ from the order of the log: a clock was set, a batch was late."""
+_MOST_PIECES = 64
+"""Pieces whose INTENTs are remembered at once."""
 _LONGEST_STORY = 200_000
 """Records between the first and the last of one request that are looked through."""
 _CROCKFORD = str.maketrans("0123456789abcdefghjkmnpqrstvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
@@ -57,7 +59,18 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True):
     actor: str | None = None
 
 
-_head = msgspec.json.Decoder(_Head).decode
+_decode = msgspec.json.Decoder(_Head).decode
+
+
+def _head(entry: bytes) -> _Head:
+    """Raises `StorageDamaged` for what is no entry: a damaged row can hold a value of any type."""
+    try:
+        return _decode(entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        raise StorageDamaged(
+            "a record of the audit log cannot be read",
+            remedy="Run `securellm audit verify`; keep the directory as evidence and restore it from a backup.",
+        ) from None
 
 
 def search(path: Path, wanted: Wanted, *, before: int | None = None, limit: int) -> Found:
@@ -121,6 +134,7 @@ class _Reader:
         row = connection.execute("SELECT max(seq) FROM records").fetchone()
         self.size = int(row[0] or 0)
         self._tenants: dict[str, _Head | None] = {}
+        self._pieces: dict[int, Mapping[str, _Head]] = {}
 
     def between(self, low: int, high: int) -> list[tuple[_Head, bytes]]:
         rows = self._connection.execute(
@@ -172,17 +186,35 @@ class _Reader:
         if head.tenant is not None or head.request_id is None or head.type not in ("ATTEMPT", "OUTCOME"):
             return head
         if head.request_id not in self._tenants:
-            born = born_us(head.request_id)
-            found = None
-            if born is not None:
-                intents = (
-                    other
-                    for other, _ in self._after(born)
-                    if other.request_id == head.request_id and other.type == "INTENT"
-                )
-                found = next(intents, None)
-            self._tenants[head.request_id] = found
+            self._tenants[head.request_id] = self._intent(head.request_id, head.seq)
         return self._tenants[head.request_id] or head
+
+    def _intent(self, request_id: str, seq: int) -> _Head | None:
+        """The INTENT of a request of which something is said at `seq`: before that, and not long before its birth."""
+        own = (seq - 1) // _PIECE
+        near = (own, max(0, own - 1))
+        found = next((head for head in map(self._begun(request_id), near) if head is not None), None)
+        born = born_us(request_id)
+        if found is not None or born is None:
+            return found
+        birth = self._first_at(born) - 1
+        first = max(0, birth - _SLACK)
+        last = min(seq - 1, first + _LONGEST_STORY) // _PIECE
+        likely = min(birth // _PIECE, last)
+        pieces = (*range(likely, last + 1), *range(first // _PIECE, likely))
+        return next((head for head in map(self._begun(request_id), pieces) if head is not None), None)
+
+    def _begun(self, request_id: str) -> Callable[[int], _Head | None]:
+        return lambda piece: self._intents(piece).get(request_id)
+
+    def _intents(self, piece: int) -> Mapping[str, _Head]:
+        """The INTENTs in one piece of the log, which is read once for all that is asked of it in a row."""
+        if piece not in self._pieces:
+            if len(self._pieces) == _MOST_PIECES:
+                del self._pieces[next(iter(self._pieces))]
+            heads = (head for head, _ in self.between(piece * _PIECE, min((piece + 1) * _PIECE, self.size)))
+            self._pieces[piece] = {head.request_id: head for head in heads if head.type == "INTENT" and head.request_id}
+        return self._pieces[piece]
 
     def _first_at(self, moment: int) -> int:
         """The position of about the first record at or after `moment`."""

@@ -46,6 +46,7 @@ class Code(StrEnum):
     NOT_REPRESENTABLE = "not_representable"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    MISDIRECTED = "misdirected"
     # Identity and policy
     MISSING_KEY = "missing_key"
     INVALID_KEY = "invalid_key"
@@ -180,8 +181,8 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.INVALID_REQUEST: _refusal(
         400,
-        "Correct the named field; the API reference of your SDK gives its shape.",
-        "Corrija o campo indicado; a referência da API do seu SDK mostra o formato.",
+        "Correct the named field; the API's reference gives its shape.",
+        "Corrija o campo indicado; a referência da API mostra o formato.",
     ),
     Code.UNSUPPORTED_ENCODING: _refusal(
         415,
@@ -200,13 +201,20 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.NOT_FOUND: _refusal(
         404,
-        "Check the path; docs/reference/api.md lists what is served.",
-        "Confira o caminho; docs/reference/api.md lista o que é atendido.",
+        "Check the id and the path; docs/reference/api.md lists what is served.",
+        "Confira o id e o caminho; docs/reference/api.md lista o que é atendido.",
     ),
     Code.METHOD_NOT_ALLOWED: _refusal(
         405,
         "Use the method named in the Allow header.",
         "Use o método indicado no cabeçalho Allow.",
+    ),
+    Code.MISDIRECTED: _refusal(
+        421,
+        "Call the gateway by a name it answers for, or have its operator list this one in server.hosts "
+        "(of the admin listener: server.admin_hosts).",
+        "Chame o gateway por um nome pelo qual ele responde, ou peça ao operador que inclua este em server.hosts "
+        "(na administração: server.admin_hosts).",
     ),
     Code.MISSING_KEY: _refusal(
         401,
@@ -270,8 +278,8 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.FORBIDDEN: _refusal(
         403,
-        "Ask somebody who holds the permission that is named, or have a role granted that contains it.",
-        "Peça a quem tem a permissão indicada, ou solicite um papel que a contenha.",
+        "Ask somebody who may do it, or have a role granted that contains the permission.",
+        "Peça a quem pode fazê-lo, ou solicite um papel que contenha a permissão.",
     ),
     Code.POLICY_DENIED: _refusal(
         403,
@@ -481,8 +489,8 @@ SPECS: dict[Code, Spec] = {
     ),
     Code.STORAGE_UNAVAILABLE: _fault(
         503,
-        "Try again; the operator should check the data directory.",
-        "Tente novamente; o operador deve verificar o diretório de dados.",
+        "Try again; the operator should check the database server or the data folder.",
+        "Tente novamente; o operador deve verificar o servidor de banco de dados ou o diretório de dados.",
     ),
     Code.CREDENTIAL_UNAVAILABLE: _fault(
         503,

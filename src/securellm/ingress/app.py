@@ -11,6 +11,7 @@ import msgspec
 from securellm.core.clock import Clock
 from securellm.core.document import Document
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.core.hosts import Hosts
 from securellm.core.ids import Ids
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.completion import complete
@@ -28,7 +29,7 @@ from securellm.ingress.manners import manner_at
 from securellm.ingress.personal import Personal, Processed, process, wants_preferences, with_preferences
 from securellm.ingress.query import Query
 from securellm.ingress.reply import HttpReply
-from securellm.ingress.routes import Place
+from securellm.ingress.routes import Place, Route
 from securellm.providers import Errand
 from securellm.telemetry.logs import logger
 from securellm.telemetry.metrics import Metrics
@@ -41,6 +42,8 @@ HEALTH_PATHS = frozenset(
     {"/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness", "/metrics"}
 )
 _ROOT = "/"
+_PROBES = HEALTH_PATHS - {"/metrics"}
+"""What answers whatever `Host` says: a probe knows an address or nothing, and learns a word."""
 _OPEN_PATHS = HEALTH_PATHS | {_ROOT, openapi.PATH}
 """What needs no key."""
 _ALIVE = frozenset({_ROOT, "/livez", "/health/liveliness", "/health/liveness"})
@@ -85,8 +88,17 @@ class Ingress:
     """The raw ASGI application of the data-plane listener."""
 
     def __init__(
-        self, gates: Gates, *, limits: IngressLimits, clock: Clock, ids: Ids, metrics: Metrics, health: Health
+        self,
+        gates: Gates,
+        *,
+        limits: IngressLimits,
+        clock: Clock,
+        ids: Ids,
+        metrics: Metrics,
+        health: Health,
+        hosts: Hosts | None = None,
     ) -> None:
+        """`hosts` are the names that are answered; None is any."""
         self.gates = gates
         """Replaced whole by a reload; a story that has begun keeps its own."""
         self._limits = limits
@@ -94,6 +106,7 @@ class Ingress:
         self._ids = ids
         self._metrics = metrics
         self._health = health
+        self._hosts = hosts
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,6 +168,8 @@ class Ingress:
     async def _answer(
         self, exchange: Exchange, destination: Destination | None, reply: HttpReply, started: float
     ) -> None:
+        if self._hosts is not None and exchange.path not in _PROBES:
+            self._demand_host(exchange, self._hosts)
         if exchange.path in _OPEN_PATHS:
             await self._answer_openly(exchange, reply)
             return
@@ -181,35 +196,12 @@ class Ingress:
         started: float,
     ) -> None:
         gates = self.gates
-        story = asyncio.current_task()
-        assert story is not None
-        abandoned = False
-        stop_watching: Callable[[], None] | None = None
-
-        def abandon() -> None:
-            nonlocal abandoned
-            if not reply.finished:
-                abandoned = True
-                story.cancel()
-
-        async def read() -> Request:
-            nonlocal stop_watching
-            body = await exchange.body(limit=self._limits.max_body, seconds=self._limits.request_timeout)
-            stop_watching = exchange.when_gone(abandon)
-            depth = self._limits.max_depth
-            if isinstance(place, Personal):
-                return await process(body, received, gates, processed)
-            preferred = wants_preferences(opening.headers, place.surface)
-            if isinstance(place, KeptPlace):
-                asked = partial(place.asked, exchange.method, body, opening.headers, opening.query, max_depth=depth)
-                return asked() if len(body) < _LONG_BODY else await asyncio.to_thread(asked)
-            sent = place.route.parse(body, opening.headers, max_depth=depth)
-            if not preferred:
-                return place.route.read(sent, opening.headers, opening.model)
-            document, edits = await with_preferences(sent.document, received, gates)
-            request = place.route.read(sent._replace(document=document), opening.headers, opening.model)
-            return msgspec.structs.replace(request, edits=edits)
-
+        processed = (
+            Processed(reply, request_id=reply.request_id, started=started, clock=self._clock)
+            if isinstance(place, Personal)
+            else None
+        )
+        call = _Call(exchange, place, opening, reply, processed, gates, self._limits)
         received = Received(
             request_id=reply.request_id,
             trace_id=opening.trace.trace_id,
@@ -223,10 +215,9 @@ class Ingress:
             query=exchange.query,
             pinned_provider=opening.headers.get("x-provider"),
             idempotency_key=opening.headers.get("idempotency-key"),
-            read=read,
-            left=lambda: abandoned,
+            read=call.read,
+            left=call.left,
         )
-        processed = Processed(reply, received, self._clock)
         try:
             errand = place.rows[exchange.method].errand if isinstance(place, KeptPlace) else None
             if errand is not None and errand.lists is not None:
@@ -237,20 +228,19 @@ class Ingress:
                     answer = await place.answer(exchange.method, visitor, gates, opening.headers, body)
                 await reply.send(*personal.written(answer))
             else:
-                await complete(received, processed if isinstance(place, Personal) else reply, gates)
+                await complete(received, processed or reply, gates)
         except asyncio.CancelledError:
-            if abandoned and not reply.finished:
+            if call.left() and not reply.finished:
                 raise ClientGone from None
             raise
         finally:
-            if stop_watching is not None:
-                stop_watching()
+            call.end()
 
     async def _answer_page(self, errand: Errand, received: Received, opening: _Opening, reply: HttpReply) -> None:
         """A list of what the tenant has: each thing on it is looked at by a request of its own."""
 
         def one(name: str) -> Received:
-            async def read() -> Request:
+            async def read(_: Received) -> Request:
                 return look_at(errand, name, opening.headers)
 
             return msgspec.structs.replace(
@@ -270,6 +260,13 @@ class Ingress:
         models = listings.usable(reply.manner, models)
         answer = listed.listing.answer(reply.manner, models, opening.query, name)
         await reply.send(200, (_JSON,), listings.written(answer))
+
+    def _demand_host(self, exchange: Exchange, hosts: Hosts) -> None:
+        try:
+            hosts.demand([value.decode("latin-1") for name, value in exchange.headers if name == b"host"])
+        except Refusal as refusal:
+            self.gates.journal.deny_unauthenticated(refusal, exchange.peer)
+            raise
 
     def _read_head(self, exchange: Exchange, reply: HttpReply) -> tuple[Mapping[str, str], Trace]:
         headers = read_headers(exchange.headers)
@@ -302,6 +299,69 @@ class Ingress:
         well = exchange.path in _ALIVE or (self._health.ready() and not self.draining)
         body = json.dumps({"status": "ok" if well else "unavailable"}).encode("ascii")
         await reply.send(200 if well else 503, (_JSON,), body)
+
+
+class _Call:
+    """A governed exchange while its story runs: a body still to be read, and a client that may leave."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        place: Place | KeptPlace | Personal,
+        opening: _Opening,
+        reply: HttpReply,
+        processed: Processed | None,
+        gates: Gates,
+        limits: IngressLimits,
+    ) -> None:
+        self._exchange = exchange
+        self._place = place
+        self._opening = opening
+        self._reply = reply
+        self._processed = processed
+        self._gates = gates
+        self._limits = limits
+        self._story = asyncio.current_task()
+        self._abandoned = False
+        self._stop_watching: Callable[[], None] | None = None
+
+    def left(self) -> bool:
+        """Whether the client has gone away before its answer was whole."""
+        return self._abandoned
+
+    async def read(self, received: Received) -> Request:
+        """Take the body in, and what it asks. From here on it is noticed when the client leaves."""
+        exchange, place, opening, limits = self._exchange, self._place, self._opening, self._limits
+        body = await exchange.body(limit=limits.max_body, seconds=limits.request_timeout)
+        self._stop_watching = exchange.when_gone(self._abandon)
+        if self._processed is not None:
+            return await process(body, received, self._gates, self._processed)
+        preferred = wants_preferences(opening.headers, place.surface)
+        if isinstance(place, Place):
+            return await self._asked(place.route, body, received, preferred=preferred)
+        assert isinstance(place, KeptPlace)
+        asked = partial(place.asked, exchange.method, body, opening.headers, opening.query, max_depth=limits.max_depth)
+        return asked() if len(body) < _LONG_BODY else await asyncio.to_thread(asked)
+
+    async def _asked(self, route: Route, body: bytes, received: Received, *, preferred: bool) -> Request:
+        opening = self._opening
+        sent = route.parse(body, opening.headers, max_depth=self._limits.max_depth)
+        if not preferred:
+            return route.read(sent, opening.headers, opening.model)
+        document, edits = await with_preferences(sent.document, received, self._gates)
+        request = route.read(sent._replace(document=document), opening.headers, opening.model)
+        return msgspec.structs.replace(request, edits=edits)
+
+    def end(self) -> None:
+        """The story has ended: nobody needs to know any more whether the client is there."""
+        if self._stop_watching is not None:
+            self._stop_watching()
+            self._stop_watching = None
+
+    def _abandon(self) -> None:
+        if not self._reply.finished and self._story is not None:
+            self._abandoned = True
+            self._story.cancel()
 
 
 def _where(error: BaseException) -> str:

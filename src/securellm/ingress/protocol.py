@@ -1,6 +1,7 @@
 """What uvicorn's HTTP/1.1 protocol lacks for a hostile network: deadlines, header caps and one framing."""
 
 import asyncio
+import math
 import ssl
 import sys
 from collections.abc import Callable
@@ -8,9 +9,9 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from securellm.ingress.exchange import CONNECTION_LOST
+from securellm.ingress.exchange import ANSWER, CONNECTION_LOST, RawHeaders, Send
 
 TLS_EXTENSION = "securellm.peer_certificate"
 """The ASGI extension under which the client's certificate stands (`der`), when the connection presented one."""
@@ -20,9 +21,9 @@ class Hardened(HttpToolsProtocol):
     """One connection, whose head must be whole within `request_timeout` and no larger than `max_headers`.
 
     A connection that is not parseable HTTP, mixes Content-Length with Transfer-Encoding (RFC 9112 section 6.1),
-    names Content-Length or Host twice, or is too slow or too large, gets a bare answer and is closed; whatever
-    was queued behind it is dropped. The body's own deadline belongs to the exchange, which can answer in the
-    caller's dialect.
+    names Content-Length or Host twice or two different hosts, or is too slow or too large, gets a bare answer and
+    is closed; whatever was queued behind it is dropped. The body's own deadline belongs to the exchange, which can
+    answer in the caller's dialect.
     """
 
     request_timeout: float = 30.0
@@ -33,12 +34,18 @@ class Hardened(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._head_size = 0
         self._header_bytes = 0
+        self._host = b""
         self._in_head = True
         self._broken = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._rests_until = math.inf
         self._seen: set[bytes] = set()
         self._lost: asyncio.Future[None] = self.loop.create_future()
-        self._extensions: dict[str, dict[object, object]] = {CONNECTION_LOST: {"future": self._lost}}
+        self._extensions: dict[str, dict[object, object]] = {
+            CONNECTION_LOST: {"future": self._lost},
+            ANSWER: {"answer": _answer},
+        }
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -51,6 +58,8 @@ class Hardened(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
         self._lost.set_result(None)
         super().connection_lost(exc)
 
@@ -58,18 +67,20 @@ class Hardened(HttpToolsProtocol):
         if self._broken or self.transport.is_closing():
             return
         if self._in_head:
-            if self._head_timer is None:
-                self._expect_head()
             self._head_size += len(data)
         super().data_received(data)
         # A head still open after this read: its parts are counted as they end, what has not ended only here.
-        if self._in_head and self._head_size > self.max_headers and not self.transport.is_closing():
-            self._refuse(431, "headers_too_large")
+        if self._in_head and self._head_size and not self.transport.is_closing():
+            if self._head_size > self.max_headers:
+                self._refuse(431, "headers_too_large")
+            elif self._head_timer is None:
+                self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._seen.clear()
         self._header_bytes = 0
+        self._host = b""
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -85,10 +96,12 @@ class Hardened(HttpToolsProtocol):
             if lower in self._seen:
                 raise _Refused(400, "repeated_header")
             self._seen.add(lower)
-        if lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise _Refused(400, "transfer_encoding")
-        if {b"content-length", b"transfer-encoding"} <= self._seen:
-            raise _Refused(400, "ambiguous_framing")
+            if lower == b"host":
+                self._host = value
+            if lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                raise _Refused(400, "transfer_encoding")
+            if {b"content-length", b"transfer-encoding"} <= self._seen:
+                raise _Refused(400, "ambiguous_framing")
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
@@ -96,12 +109,41 @@ class Hardened(HttpToolsProtocol):
         self._head_size = 0
         if b"host" not in self._seen and self.parser.get_http_version() == "1.1":
             raise _Refused(400, "missing_host")
+        if not self.url.startswith((b"/", b"*")) and not self._names_same_host():
+            raise _Refused(400, "ambiguous_host")
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
+
+    def _names_same_host(self) -> bool:
+        """Whether a request target with a host of its own and `Host` agree (RFC 9112 section 3.2.2)."""
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+        return authority.lower() == self._host.strip().lower()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head = True
+
+    # Rest: one lazy timer, re-armed only when it fires, where the server would make one for each request
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._rests_until = self.loop.time() + self.timeout_keep_alive
+        if self._rest_timer is None:
+            self._rest_timer = self.loop.call_at(self._rests_until, self._rested)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._rests_until = math.inf
+
+    def _rested(self) -> None:
+        self._rest_timer = None
+        if self.loop.time() >= self._rests_until:
+            self.timeout_keep_alive_handler()
+        elif self._rests_until < math.inf:
+            self._rest_timer = self.loop.call_at(self._rests_until, self._rested)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own wording
         """Answer what the parser could not take; the cause is one of ours or llhttp's."""
@@ -157,6 +199,45 @@ class Hardened(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         self._refuse(408, "request_timeout")
+
+
+_ONE_WRITE = 64 * 1024
+"""Bytes of a body up to which it is copied behind its head, rather than sent after it."""
+
+
+async def _answer(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    """What `send` would do with a whole answer in two messages, in one write. `headers` hold its content-length."""
+    cycle = send.__self__  # type: ignore[attr-defined]
+    assert isinstance(cycle, RequestResponseCycle)
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    if cycle.response_started:
+        raise RuntimeError("the answer has begun already")
+    lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+    if (b"connection", b"close") in headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    written = b"".join(lines)
+    if written.count(b"\r") != len(lines) or written.count(b"\n") != len(lines) or b"\0" in written:
+        raise RuntimeError("a header holds a line end")
+    cycle.response_started = True
+    cycle.waiting_for_100_continue = False
+    head = b"%b%b\r\n" % (STATUS_LINE[status], written)
+    if cycle.scope["method"] == "HEAD":
+        body = b""
+    if len(body) <= _ONE_WRITE:
+        cycle.transport.write(head + body)
+    else:
+        cycle.transport.write(head)
+        cycle.transport.write(body)
+    cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
 
 
 class _Refused(httptools.HttpParserError):

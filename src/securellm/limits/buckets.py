@@ -42,7 +42,14 @@ class Buckets:
             return 0.0
         now = self._at(bucket, rate)
         ticks = rules.peek(bucket.tat, now, period=rules.TICKS_PER_UNIT, burst=rate.burst, cost=cost)
-        return _seconds(ticks, rate)
+        return _seconds(ticks, rate) if ticks else 0.0
+
+    def take(self, name: str, rate: Rate) -> float:
+        """Take one unit if it passes: 0.0; else the seconds until it would, with nothing taken."""
+        bucket = self._open(name, rate)
+        now = self._at(bucket, rate)
+        bucket.tat, ticks = rules.allow(bucket.tat, now, period=rules.TICKS_PER_UNIT, burst=rate.burst)
+        return _seconds(ticks, rate) if ticks else 0.0
 
     def spend(self, name: str, rate: Rate, cost: int = 1) -> int:
         """Take `cost` units, allowed or not. Returns the mark that `give_back` asks for."""

@@ -1,6 +1,6 @@
 """The verbs of limits: admit, charge, release; whether a provider may be sent to; who presents bad credentials."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import count
 from math import isinf
 
@@ -86,33 +86,29 @@ class Limits:
 
     def provider(self, provider_id: str, rate: Rate) -> float:
         """0.0 when a send was taken, else the seconds to wait, with nothing taken."""
-        name = f"provider:{provider_id}"
-        wait = self._buckets.wait(name, rate)
-        if not wait:
-            self._buckets.spend(name, rate)
-        return wait
+        return self._buckets.take(f"provider:{provider_id}", rate)
 
     def refused_credential(self, address: str) -> float:
         """Count a failed authentication: 0.0 within the limit of its address, else the seconds it must wait."""
-        name = network_of(address)
-        wait = self._addresses.wait(name, self._refused_credentials)
-        if not wait:
-            self._addresses.spend(name, self._refused_credentials)
-        return wait
+        return self._addresses.take(network_of(address), self._refused_credentials)
 
     def remaining(self, *, tenant: str, key_id: str, limits: TenantRates, key_limits: TenantRates | None) -> Remaining:
         """What is left to this key, for rate-limit headers."""
         scopes = _scopes(tenant, key_id, limits, key_limits)
         return Remaining(
-            requests=_tighter(
-                self._buckets.window(f"{scope}.requests:{name}", rates.requests)
-                for scope, name, rates in scopes
-                if rates.requests is not None
+            requests=_tightest(
+                [
+                    self._buckets.window(f"{scope}.requests:{name}", rates.requests)
+                    for scope, name, rates in scopes
+                    if rates.requests is not None
+                ]
             ),
-            tokens=_tighter(
-                self._buckets.window(f"{scope}.tokens:{name}", rates.tokens)
-                for scope, name, rates in scopes
-                if rates.tokens is not None
+            tokens=_tightest(
+                [
+                    self._buckets.window(f"{scope}.tokens:{name}", rates.tokens)
+                    for scope, name, rates in scopes
+                    if rates.tokens is not None
+                ]
             ),
         )
 
@@ -152,5 +148,7 @@ def _scopes(
     return (("tenant", tenant, limits), ("key", key_id, key_limits))
 
 
-def _tighter(windows: Iterator[Window]) -> Window | None:
+def _tightest(windows: Sequence[Window]) -> Window | None:
+    if len(windows) == 1:
+        return windows[0]
     return min(windows, key=lambda window: window.remaining / window.limit, default=None)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NewType
 import msgspec
 
 from securellm.core.canonical import Canonical
+from securellm.core.hosts import PATTERN as HOST_PATTERN
 from securellm.core.money import Nanos, Picos, format_amount, parse_amount, parse_price_per_million
 from securellm.settings.references import NoReference, SecretRef, parse_reference
 
@@ -31,6 +32,9 @@ Permille = NewType("Permille", int)
 
 FilePath = NewType("FilePath", str)
 """A file; a relative path starts at the folder of the configuration file."""
+
+HostName = NewType("HostName", str)
+"""A name that callers put into `Host`, or with "*." in front every name below it; in lower case."""
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -80,6 +84,9 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 ID_SHAPE = "up to 64 letters, digits and . _ -, the first a letter or digit"
 """Of what an operator calls a tenant or provider: it stands in records, metrics and addresses as it is."""
+NAME_PATTERN = r"[^\x00-\x1f\x7f-\x9f]{0,100}"
+NAME_SHAPE = "at most 100 characters, none of which is a control character"
+"""Of what people read: it stands in lists on terminals."""
 
 
 class FieldError(ValueError):
@@ -291,6 +298,24 @@ def _parse_path(value: object) -> FilePath:
     return FilePath(text)
 
 
+def _parse_host(value: object) -> HostName:
+    remedy = 'write a name without scheme and port, such as "llm.bank.example", or "*.bank.example" for all below it'
+    text = _text(value, remedy).lower().removesuffix(".")
+    if text == "*":
+        raise FieldError("is every name", "leave the key out to answer for every name, or list the names")
+    if not text.isascii():
+        raise FieldError("has letters that no Host has", "write the name as DNS has it, in punycode (xn--…)")
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        raise FieldError("is an address", "leave it out: addresses always pass, this list is of names")
+    if len(text) > 253 or re.fullmatch(HOST_PATTERN, text, re.ASCII) is None:
+        raise FieldError("is not a name of a host", remedy)
+    return HostName(text)
+
+
 def _micros(seconds: Seconds) -> Canonical:
     return f"{round(seconds * 1_000_000)}us"
 
@@ -327,6 +352,7 @@ KINDS: dict[object, Kind] = {
     Instant: Kind("date-time", _parse_instant, _same, Instant(0)),
     Permille: Kind("multiplier", _parse_permille, _same, Permille(0)),
     FilePath: Kind("path", _parse_path, _same, FilePath("")),
+    HostName: Kind("host name", _parse_host, _same, HostName("")),
     Amount: Kind(
         "amount", _parse_amount, lambda amount: format_amount(amount.nanos, amount.currency), Amount(Nanos(0), "")
     ),

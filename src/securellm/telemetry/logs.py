@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -24,6 +24,8 @@ _SHORTEST_CONCEALED = 8
 _MOST_CONCEALED = 1_000
 """Each costs a look at every line."""
 
+_setup = object()
+"""Another one each time that logging is set up."""
 _LOCK = threading.Lock()
 _concealed: tuple[str, ...] = ()
 """Every secret of this process that no line may show, the newest last."""
@@ -36,7 +38,6 @@ def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | 
     renderer: Any = structlog.processors.JSONRenderer(_json) if form == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             redact_by_type,
@@ -47,6 +48,8 @@ def configure_logs(*, level: str = "info", form: str = "json", stream: TextIO | 
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(number, logging.WARNING), force=True)
+    global _setup  # noqa: PLW0603 - every logger looks whether it is still the one it was bound for
+    _setup = object()
 
 
 def _json(event: MutableMapping[str, Any], *, default: Callable[[Any], Any]) -> str:
@@ -55,8 +58,22 @@ def _json(event: MutableMapping[str, Any], *, default: Callable[[Any], Any]) -> 
 
 def logger(name: str) -> Logger:
     """A logger that names the part of the product it speaks for."""
-    bound: Logger = structlog.get_logger(component=name)
-    return bound
+    return cast(Logger, _Named(name))
+
+
+class _Named:
+    """A logger that is bound once for each way in which logging is set up, where structlog's own is for each line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bound: Logger | None = None
+        self._bound_for: object = None
+
+    def __getattr__(self, method: str) -> Any:
+        if self._bound is None or self._bound_for is not _setup:
+            self._bound = structlog.get_logger(component=self._name).bind()
+            self._bound_for = _setup
+        return getattr(self._bound, method)
 
 
 def conceal(secret: str) -> None:

@@ -62,6 +62,9 @@ class Metrics:
             Counter("llm_errors", "Failed attempts at providers", ["provider", "error_type"], registry=self.registry)
         )
         self.refusals = Family(Counter("refusals", "Requests refused, by code", ["code"], registry=self.registry))
+        self.admin_refusals = Family(
+            Counter("admin_refusals", "Calls of the admin listener refused, by code", ["code"], registry=self.registry)
+        )
         self.verdicts = Family(
             Counter("guard_verdicts", "Guard verdicts", ["direction", "verdict"], registry=self.registry)
         )
@@ -131,6 +134,11 @@ class Metrics:
         )
         self.overruns = Family(
             Counter("budget_overruns", "Calls billed above their reservation", ["tenant"], registry=self.tenants)
+        )
+        self.startup_code_foreign = Gauge(
+            "startup_code_foreign",
+            "Files whose code ran before the gateway's and that nobody admitted",
+            registry=self.registry,
         )
         self.snapshot_age = Gauge(
             "snapshot_age_seconds", "Since the snapshot was last confirmed", registry=self.registry

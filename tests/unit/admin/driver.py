@@ -13,7 +13,7 @@ from tests.unit.clocks import ManualClock
 from securellm.admin import Cursors, Document, Found, Kind, Part, Ports, Repeats
 from securellm.admin.app import build_admin
 from securellm.approvals import Approvals
-from securellm.audit import Record
+from securellm.audit import AdminDenied, AdminRead, Record
 from securellm.bootstrap.control import ControlPlane
 from securellm.bootstrap.tree import Tenant
 from securellm.core.errors import Code, GatewayError, Refusal
@@ -62,7 +62,8 @@ async def exchange(
     hang: bool = False,
     address: str = "203.0.113.7",
 ) -> Answer:
-    """One request from an address. With `hang` the body never ends."""
+    """One request from an address, to `Host` 127.0.0.1 unless told otherwise. With `hang` the body never ends."""
+    named = headers if any(name == "host" for name, _ in headers) else [("host", "127.0.0.1:8081"), *headers]
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -73,7 +74,7 @@ async def exchange(
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in named],
         "client": (address, 40000),
         "server": ("127.0.0.1", 8081),
     }
@@ -150,6 +151,9 @@ class Desk:
         self.parts = [Part(name="journal", well=True), Part(name="snapshot", well=True, detail="0.2 s old")]
         self.wait = 0.0
         self.refused: list[str] = []
+        self.denials: list[AdminDenied] = []
+        self.looks: list[AdminRead] = []
+        self.unknown: list[tuple[Code, str]] = []
         self.token = TOKEN
         self.sessions = Sessions(PEPPER, self.clock, randomness, idle=60, life=600)
         self.issuers = Issuers((), outbound=_no_issuer, clock=self.clock, randomness=randomness)
@@ -188,6 +192,9 @@ class Desk:
                 "parts": lambda: self.parts,
                 "metrics": lambda: b"# HELP up\n",
                 "refused_credential": self.refuse,
+                "denied": self.deny,
+                "looked": self.look,
+                "denied_unknown": lambda error, address: self.unknown.append((error.code, address)),
                 "set_up_done": lambda: None,
                 "ids": Ids(self.clock, randomness),
                 "clock": self.clock,
@@ -215,6 +222,16 @@ class Desk:
         if self.journal_failure is not None:
             raise self.journal_failure
         self.records += records
+
+    async def deny(self, record: AdminDenied) -> None:
+        if self.journal_failure is not None:
+            raise self.journal_failure
+        self.denials.append(record)
+
+    async def look(self, record: AdminRead) -> None:
+        if self.journal_failure is not None:
+            raise self.journal_failure
+        self.looks.append(record)
 
     async def refresh(self) -> None:
         self.refreshed += 1

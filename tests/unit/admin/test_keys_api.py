@@ -11,7 +11,7 @@ from tests.unit.admin.driver import PEPPER, Answer, Desk
 from securellm.audit import AdminChange, KeyChange
 from securellm.core.errors import Code, Fault
 from securellm.core.surfaces import Surface
-from securellm.identity import Identities, KeyTable, all_stored_keys
+from securellm.identity import Identities, KeyTable, Role, all_stored_keys
 
 KEYS = "/admin/v1/keys"
 ASKED: dict[str, Any] = {"tenant": "acme", "name": "payments", "models": ["gpt-4o-mini"]}
@@ -197,3 +197,17 @@ def test_a_cursor_that_is_not_ours_is_refused(desk: Desk, cursor: str) -> None:
 def test_an_id_that_cannot_be_one_is_refused(desk: Desk) -> None:
     assert desk.call("GET", f"{KEYS}/{'x' * 65}").status == 422
     assert desk.call("GET", f"{KEYS}/a'b").status == 422
+
+
+@pytest.mark.requirement("ID-1")
+def test_a_key_that_speaks_as_a_person_is_theirs_or_of_who_administers_people(desk: Desk) -> None:
+    developer, admin = desk.person(Role.DEVELOPER), desk.person(Role.ADMIN)
+    theirs = {**ASKED, "user": admin.user.id}
+    assert desk.call("POST", KEYS, theirs, headers=[developer.header]).status == 403
+    assert desk.call("POST", KEYS, {**ASKED, "user": developer.user.id}, headers=[developer.header]).status == 201
+    made = desk.call("POST", KEYS, theirs, headers=[admin.header]).json
+    rotate = f"{KEYS}/{made['id']}/rotate"
+    assert desk.call("POST", rotate, {}, headers=[developer.header]).status == 403
+    assert desk.call("POST", rotate, {}, headers=[admin.header]).status == 200
+    own = desk.call("POST", KEYS, {**ASKED, "user": developer.user.id}, headers=[admin.header]).json
+    assert desk.call("POST", f"{KEYS}/{own['id']}/rotate", {}, headers=[developer.header]).status == 200

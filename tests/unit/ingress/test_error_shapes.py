@@ -68,6 +68,10 @@ class Recorded:
         self.body = b""
         self.ended = False
 
+    async def answer(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        await Recorded.head(self, status, headers)
+        await self.write(body, last=True)
+
     async def head(self, status: int, headers: RawHeaders) -> None:
         assert self.status == 0
         self.status = status
@@ -241,7 +245,7 @@ def test_a_head_that_could_not_leave_in_time_gives_way_to_the_errors_own() -> No
         reply = reply_on(exchange, Surface.CHAT, heartbeat=0.01, clock=clock)
         await reply.expect_stream(())
         clock.advance(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not reply.started:  # noqa: ASYNC110 - nothing tells that it waits
                 await asyncio.sleep(0.005)
         await reply.refuse(error_of(Code.TIMEOUT))
@@ -260,7 +264,7 @@ def test_a_silent_stream_begins_by_itself_and_its_error_is_then_an_event(surface
 
     async def beats(reply: HttpReply, clock: ManualClock, body: bytes) -> None:
         clock.advance(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while exchange.body != body:  # noqa: ASYNC110 - a heartbeat wakes nobody
                 await asyncio.sleep(0.005)
 

@@ -19,6 +19,7 @@ LABELS: dict[str, set[str]] = {
     "http_unparseable_requests": {"cause"},
     "http_open_requests": set(),
     "refusals": {"code"},
+    "admin_refusals": {"code"},
     "guard_verdicts": {"direction", "verdict"},
     "policy_shadow": {"result"},
     "cache_lookups": {"result"},
@@ -28,6 +29,7 @@ LABELS: dict[str, set[str]] = {
     "audit_shipping_backlog": set(),
     "audit_shipping_age_seconds": set(),
     "audit_shipping_refused": set(),
+    "startup_code_foreign": set(),
     "snapshot_age_seconds": set(),
     "credential_age_seconds": set(),
 }
@@ -51,6 +53,7 @@ def metrics() -> Metrics:
         (metrics.http_requests, ("chat", "200")),
         (metrics.unparseable, ("malformed_http",)),
         (metrics.refusals, ("rate_limited",)),
+        (metrics.admin_refusals, ("forbidden",)),
         (metrics.verdicts, ("prompt", "allow")),
         (metrics.policy_shadow, ("agrees",)),
         (metrics.cache, ("hit",)),
