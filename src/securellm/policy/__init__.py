@@ -8,8 +8,9 @@ from securellm.policy.inforce import INSTALLATION, NO_POLICIES, Declared, Polici
 from securellm.policy.model import Facts, GuardFacts, Obligations, Permit, PolicyDenied, Question
 from securellm.policy.profiles import Profile
 from securellm.policy.proving import prove
+from securellm.policy.replaying import Held, Lineup, Replay, Traffic
 from securellm.policy.reports import CaseResult, Report
-from securellm.policy.rules import bound, bundle_of, visible_models
+from securellm.policy.rules import bound, bundle_of, guard_facts, question_of, visible_models
 from securellm.policy.schema import SCHEMA, Action
 from securellm.policy.service import Policy
 from securellm.policy.store import (
@@ -40,6 +41,8 @@ __all__ = [
     "Explanation",
     "Facts",
     "GuardFacts",
+    "Held",
+    "Lineup",
     "Obligations",
     "Permit",
     "Policies",
@@ -48,9 +51,11 @@ __all__ = [
     "PolicyRow",
     "Profile",
     "Question",
+    "Replay",
     "Report",
     "Standing",
     "State",
+    "Traffic",
     "Version",
     "bound",
     "bundle_json",
@@ -60,10 +65,12 @@ __all__ = [
     "compiled_of",
     "enforce",
     "explain",
+    "guard_facts",
     "hash_of",
     "open_bundle",
     "propose",
     "prove",
+    "question_of",
     "questions_of",
     "read_bundle",
     "stored_policies",

@@ -30,7 +30,7 @@ class GuardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     findings: _Names = frozenset()
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Everything that a decision can depend on. None is not known. Equal questions have equal answers."""
 
     action: Action

@@ -1,19 +1,17 @@
 """Have bundles tried in a child process: one that harms its process harms nothing else."""
 
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
 from securellm.policy.bundles import Bundle, hash_of
+from securellm.policy.confining import command_of, confined
 from securellm.policy.reports import Report
 
 SECONDS = 30.0
 """How long a child may take; its processor time is bounded apart from that."""
 
-_COMMAND = (sys.executable, "-I", "-X", "utf8", "-m", "securellm.policy.trial")
+_COMMAND = command_of("securellm.policy.trial")
 
 
 def prove(bundles: Sequence[Bundle], *, seconds: float = SECONDS) -> tuple[Report, ...]:
@@ -33,33 +31,13 @@ def prove(bundles: Sequence[Bundle], *, seconds: float = SECONDS) -> tuple[Repor
 
 def _tried(bundles: Sequence[Bundle], seconds: float) -> tuple[Report, ...] | str:
     """The reports, or what ended the child."""
+    told = confined(_COMMAND, msgspec.json.encode(bundles), seconds=seconds)
+    if isinstance(told, str):
+        return told
     try:
-        # An empty environment: the child needs no secret, so it is given none.
-        child = subprocess.run(  # noqa: S603 - our own interpreter and module
-            _COMMAND,
-            input=msgspec.json.encode(bundles),
-            capture_output=True,
-            timeout=seconds,
-            env={},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"trying it took longer than {seconds:g} s"
-    except OSError as error:
-        return f"it could not be tried: {error.strerror}"
-    if child.returncode < 0:
-        return f"trying it ended its process ({signal.Signals(-child.returncode).name}): too deep or too large"
-    try:
-        reports = msgspec.json.decode(child.stdout, type=tuple[Report, ...])
+        reports = msgspec.json.decode(told, type=tuple[Report, ...])
     except msgspec.DecodeError:
-        return f"trying it failed with {_cause(child.stderr)} (exit status {child.returncode})"
-    if child.returncode or [report.hash for report in reports] != [hash_of(bundle) for bundle in bundles]:
-        return "trying it gave no report"
+        return "trying it gave no report (exit status 0)"
+    if [report.hash for report in reports] != [hash_of(bundle) for bundle in bundles]:
+        return "trying it gave no report (exit status 0)"
     return reports
-
-
-def _cause(stderr: bytes) -> str:
-    """The name of the exception that ended the child, and none of what it says."""
-    last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    name = last.partition(":")[0].rpartition(".")[2]
-    return name if name.isidentifier() else "no report"

@@ -97,3 +97,26 @@ def test_a_question_that_is_none_exits_2(bundles: tuple[Path, Path], question: s
 
 def test_the_schema_can_be_read() -> None:
     assert run("schema").stdout == SCHEMA
+
+
+def test_what_goes_with_recorded_requests_alone_is_refused_elsewhere(
+    bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old, new = bundles
+    for arguments, said in (
+        ((new,), "name OLD and NEW"),
+        ((old, new, new), "name OLD and NEW"),
+        ((old, new, "--tenant", "acme"), "--tenant goes with --recorded"),
+        ((old, new, "--since", "1h"), "--since goes with --recorded"),
+        ((old, new, "--last", "5"), "--last goes with --recorded"),
+        ((old, new, "--data-dir", tmp_path), "--data-dir goes with --recorded"),
+        ((old, new, "--recorded", "--data-dir", tmp_path), "takes NEW alone"),
+        ((new, "--recorded", "--last", "50001", "--data-dir", tmp_path), "50000"),
+        ((new, "--recorded", "--since", "soon", "--data-dir", tmp_path), "--since is how long ago"),
+        ((new, "--recorded", "--since", "2026-01-01", "--data-dir", tmp_path), "--since is how long ago"),
+        ((tmp_path / "nowhere", "--recorded", "--data-dir", tmp_path), "nowhere"),
+        ((new, "--recorded"), "--config"),
+    ):
+        told = run("diff", *arguments)
+        assert (told.exit_code, said in told.stderr) == (Exit.PROBLEMS, True), (arguments, told.stderr)
+    assert run("diff", new, "--recorded", "--data-dir", tmp_path).exit_code == Exit.REFUSED, "no gateway serves there"
