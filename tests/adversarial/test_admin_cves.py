@@ -72,7 +72,8 @@ def test_cve_2026_42208_sql_in_every_path_query_and_header_changes_nothing_that_
                 answer = opened.call("GET", path, query=f"{name}={quote(text)}", by=owner)
                 unharmed(answer, (path, name, text))
                 assert answer.status in (400, 403, 404, 422), (path, name, text, answer)
-        for header in ("accept-language", "host", "origin", "user-agent", "x-forwarded-for", "traceparent", "referer"):
+        assert opened.call("GET", "keys", by=owner, headers=[("host", text)]).status == 400
+        for header in ("accept-language", "origin", "user-agent", "x-forwarded-for", "traceparent", "referer"):
             answer = opened.call("GET", "keys", by=owner, headers=[(header, text)])
             assert answer.status == 200
             assert {item["id"] for item in answer.json["data"]} == own
@@ -176,8 +177,10 @@ def test_cve_2026_45350_an_id_in_a_body_or_a_query_opens_nothing_that_its_path_w
         for query in ("", f"tenant={THEIRS}"):
             page = opened.call("GET", path, query=query, by=stranger)
             assert page.status == 200, (path, page)
+            # Of their own refusals they read again what they themselves have named.
+            listed = json.dumps([item for item in page.json["data"] if item.get("principal") != stranger.principal])
             for text in (OURS, *things.ids.values()):
-                assert f'"{text}"' not in page.body.decode(), (path, text)
+                assert f'"{text}"' not in listed, (path, text)
     tenants = opened.call("GET", "tenants", by=stranger).json["data"]
     assert [item["id"] for item in tenants] == [THEIRS]
 
@@ -186,16 +189,15 @@ def test_cve_2026_45350_an_id_in_a_body_or_a_query_opens_nothing_that_its_path_w
 def test_a_tenant_finds_in_the_audit_its_own_records_alone(world: tuple[Office, Things]) -> None:
     opened, things = world
     owner, stranger = things.owner, opened.person(Role.OWNER, tenant=THEIRS)
-    own = opened.call("GET", "audit/records", by=owner, query="limit=200").json["data"]
-    assert {record["tenant"] for record in own} == {OURS}
-    assert {record["type"] for record in own} >= {"ADMIN", "KEY", "DENY"}
+    for kind in ("ADMIN", "KEY", "DENY"):
+        own = opened.call("GET", "audit/records", by=owner, query=f"type={kind}&limit=200").json["data"]
+        assert {(record["tenant"], record["type"]) for record in own} == {(OURS, kind)}
     others = opened.call("GET", "audit/records", by=stranger, query="limit=200").json["data"]
     assert all(record.get("tenant") == THEIRS for record in others)
-    denied = next(record for record in own if record["type"] == "DENY")
-    found = opened.call("GET", "audit/records", by=owner, query=f"request_id={denied['request_id']}").json["data"]
-    assert found == [denied]
-    hidden = opened.call("GET", "audit/records", by=stranger, query=f"request_id={denied['request_id']}").json
-    assert hidden["data"] == []
+    asked = f"request_id={things.ids['decision_id']}"
+    (denied,) = opened.call("GET", "audit/records", by=owner, query=asked).json["data"]
+    assert (denied["type"], denied["tenant"]) == ("DENY", OURS)
+    assert opened.call("GET", "audit/records", by=stranger, query=asked).json["data"] == []
     decision = opened.call("GET", f"decisions/{denied['decision_id']}", by=owner).json
     assert (decision["allowed"], decision["code"], decision["tenant"]) == (False, "unknown_model", OURS)
 
@@ -257,12 +259,14 @@ def test_cve_2026_48710_no_host_no_absolute_form_and_no_odd_path_passes_the_edge
             for extra in ("", "X-Forwarded-Host: localhost\r\nX-Original-URL: /livez\r\nX-Rewrite-URL: /livez\r\n"):
                 answer = raw(gateway, target, host, extra)
                 status = int(answer.split(b" ", 2)[1])
-                assert status in (400, 401), (target, host, answer)
+                assert status in (400, 401, 421), (target, host, answer)
                 assert b"slb_" not in answer
         for host in HOSTS:
             answer = raw(gateway, "/admin/v1/keys", host, f"Authorization: Bearer {gateway.admin_token}\r\n")
             status = int(answer.split(b" ", 2)[1])
-            assert status in (200, 400), "who is known is known whatever Host says"
+            assert status in (400, 421), "on loopback no name is answered that nobody listed"
+        known = raw(gateway, "/admin/v1/keys", "localhost:1", f"Authorization: Bearer {gateway.admin_token}\r\n")
+        assert known.startswith(b"HTTP/1.1 200")
         assert raw(gateway, "/livez", "evil.example", "").startswith(b"HTTP/1.1 200")
 
 

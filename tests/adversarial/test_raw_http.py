@@ -238,7 +238,7 @@ def test_an_expired_key_is_refused(house: House) -> None:
 @pytest.mark.requirement("ID-2", "GW-9", "CL-1")
 def test_a_revoked_key_is_refused_within_two_seconds(house: House) -> None:
     created = house.gateway.create_key("acme")
-    end = time.monotonic() + 4
+    end = time.monotonic() + 20
     while (first := house.gateway.chat("olá", key=created["token"])).status != 200:
         assert time.monotonic() < end, first.body
         time.sleep(0.05)

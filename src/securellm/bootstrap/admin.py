@@ -6,16 +6,19 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from securellm import __version__
 from securellm.admin import Changed, Cursors, Part, Ports, Repeats, note_made
 from securellm.approvals import Approvals
-from securellm.audit import AdminChange
+from securellm.audit import AdminChange, AdminDenied
 from securellm.bootstrap.compiling import declared_keys
-from securellm.bootstrap.control import ControlPlane, LateStore
+from securellm.bootstrap.control import ControlPlane
 from securellm.bootstrap.declaring import Declarations
+from securellm.bootstrap.reaching import LateStore
 from securellm.bootstrap.wiring import Application
-from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.core.errors import Code, Fault, GatewayError
+from securellm.core.hosts import Hosts
 from securellm.core.randomness import Randomness, SystemRandomness
 from securellm.identity import HOST, Callers, Directory, Keyring, Login, Sessions, Tokens, origin_of
 from securellm.identity.settings import IssuerSettings
@@ -140,10 +143,13 @@ def build_ports(application: Application, plane: ControlPlane, *, randomness: Ra
             secure=uses_tls(application),
         )
 
-    def refused_credential(address: str) -> float:
-        reason = Refusal(Code.ADMIN_REQUIRED, "a wrong credential on the admin listener")
-        application.gates.journal.deny_unauthenticated(reason, address)
-        return application.gates.limits.refused_credential(address)
+    async def denied(record: AdminDenied) -> None:
+        application.metrics.admin_refusals.labels(record.code.value).inc()
+        await application.gates.journal.record(record)
+
+    def denied_unknown(error: GatewayError, address: str) -> None:
+        application.metrics.admin_refusals.labels(error.code.value).inc()
+        application.gates.journal.deny_unauthenticated(error, address, admin=True)
 
     def parts() -> tuple[Part, ...]:
         failing = application.failing()
@@ -174,13 +180,31 @@ def build_ports(application: Application, plane: ControlPlane, *, randomness: Ra
         audit=application.data.audit,
         parts=parts,
         metrics=lambda: application.metrics.render(with_tenants=True),
-        refused_credential=refused_credential,
+        refused_credential=application.gates.limits.refused_credential,
+        denied=denied,
+        looked=application.gates.journal.record,
+        denied_unknown=denied_unknown,
         set_up_done=lambda: setup_file(application).unlink(missing_ok=True),
         ids=application.ids,
         clock=clock,
         version=__version__,
         secure=uses_tls(application),
+        hosts=lambda: admin_hosts_of(application),
     )
+
+
+def admin_hosts_of(application: Application) -> Hosts | None:
+    """The names that the admin listener answers for; None is any.
+
+    Where only this machine can connect, browsers that run here can too, on behalf of any page whose owner lets its
+    name resolve to loopback: there no name counts that nobody listed.
+    """
+    config = application.loaded.config
+    listen, listed = config.server.admin_listen, config.server.admin_hosts
+    if listen is None or not (listed or listen.loopback):
+        return None
+    own = (urlsplit(origin).hostname or "" for origin in origins_of(application))
+    return Hosts.of((*listed, *own))
 
 
 def uses_tls(application: Application) -> bool:

@@ -40,7 +40,7 @@ def compile_snapshot(
     book: PriceBook,
     *,
     now_us: int,
-    key_limits: Mapping[str, TenantLimits] = {},
+    key_limits: Mapping[tuple[str, str], TenantLimits] = {},
     policies: Policies = NO_POLICIES,
     services: ServiceTable = NO_SERVICES,
     store_version: int = 0,
@@ -65,7 +65,7 @@ def compile_snapshot(
         default_model=config.default_model,
         provider_rates={provider.id: provider_rate(provider) for provider in config.providers},
         policy_version=policy_version,
-        key_rates={key_id: limits.rates() for key_id, limits in key_limits.items()},
+        key_rates={place: limits.rates() for place, limits in key_limits.items()},
         policies=policies,
         services=services,
     )

@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
-from securellm.bootstrap.checks import KindFacts, Review, data_folder
+from securellm.bootstrap.addresses import data_folder
+from securellm.bootstrap.checks import check_installation
+from securellm.bootstrap.declared import KindFacts, check_declared
+from securellm.bootstrap.review import Review
 from securellm.bootstrap.tree import Config, Storage
 from securellm.core.canonical import canonical_bytes
 from securellm.finops import PriceBook, shipped
@@ -49,41 +52,38 @@ def load_config(
     environ: Mapping[str, str],
     provider_kinds: Mapping[str, KindFacts],
     book: PriceBook | None = None,
+    resolving: bool = True,
 ) -> Loaded:
     """Read and check the file at `path`. Raises `ConfigError` with every problem, each with its line and key.
 
     `environ` is what `env:` references see; `provider_kinds` are the kinds this build can speak to; `book` is the
-    price book, the shipped one by default.
+    price book, the shipped one by default. Without `resolving` no secret is asked for: for those who need none.
     """
     path = path.absolute()
     text = _text(path)
     reading = read(text, Config, source=str(path))
     resolver = SecretResolver(path.parent, environ, settings=reading.value.secrets)
     review = Review(
-        reading.value,
-        reading.complaints,
-        base=path.parent,
-        resolver=resolver,
-        kinds=provider_kinds,
-        book=book or shipped(),
+        reading.value, reading.complaints, base=path.parent, resolver=resolver, resolves=lambda _: resolving
     )
-    warnings = review.warnings()
+    check_installation(review)
+    check_declared(review, kinds=provider_kinds, book=book or shipped())
     problems = reading.complaints.all()
     if problems:
         raise ConfigError(str(path), problems)
     return Loaded(
         config=reading.value,
         document=reading.document,
-        warnings=warnings,
+        warnings=tuple(sorted((problem for _, problem in review.warnings), key=lambda problem: problem.line or 0)),
         path=path,
         data_dir=data_folder(reading.value.storage.url, path.parent, beside=reading.value.storage.data_dir),
         resolver=resolver,
     )
 
 
-def open_config(path: Path) -> Loaded:
+def open_config(path: Path, *, resolving: bool = True) -> Loaded:
     """As `load_config`, with the kinds of this build and the environment of this process."""
-    return load_config(path, environ=process_environment(), provider_kinds=KINDS)
+    return load_config(path, environ=process_environment(), provider_kinds=KINDS, resolving=resolving)
 
 
 def data_dir_of(path: Path) -> Path:

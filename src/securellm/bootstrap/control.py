@@ -29,26 +29,6 @@ _FIELDS = AdminChange.__struct_fields__
 _MOST_SETTLED = 2_000
 
 
-class LateStore(ControlStore):
-    """The control store for who asks it now and again: it may be reached later than the admin listener begins."""
-
-    def __init__(self, store: Callable[[], ControlStore]) -> None:
-        """`store` raises `Fault` (STORAGE_UNAVAILABLE) while there is none."""
-        self._store = store
-
-    def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
-        return self._store().read(query, scope=scope)
-
-    def write(
-        self,
-        change: Callable[[Session], T],
-        *,
-        scope: Scope = EVERYWHERE,
-        before_commit: Callable[[T], None] | None = None,
-    ) -> T:
-        return self._store().write(change, scope=scope, before_commit=before_commit)
-
-
 class ControlPlane:
     """The one way into the control database while a gateway serves.
 

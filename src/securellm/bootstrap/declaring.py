@@ -7,16 +7,16 @@ from itertools import islice
 import msgspec
 
 from securellm.admin import Document, Found, Kind, Refused
-from securellm.bootstrap.effective import SHELVES, TREES, Effective, Name, Stored, check, check_removal, name_of
+from securellm.approvals import store as approvals
+from securellm.bootstrap.effective import SHELVES, TREES, Effective, check, check_removal, name_of, stored_documents
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
 from securellm.finops import PriceBook
 from securellm.identity import inhabitants
+from securellm.policy import stored_policies
 from securellm.preferences import people
 from securellm.settings import Problem
 from securellm.storage import Session, Shelved
-
-_PIECE = 500
 
 
 class Declarations:
@@ -70,7 +70,7 @@ class Declarations:
     def remove(self, session: Session, kind: Kind, before: Found, *, tenant: str = "") -> None:
         problems = check_removal(kind, before.name, self._now(session), book=self._book(), tenant=tenant)
         if kind == "tenant":
-            problems += _left_in(session, before.name)
+            problems += _left_in(session, before.name, now_us=self._clock.now_us())
         if problems:
             raise Refused(problems)
         SHELVES[kind].delete(session, id=before.name, tenant=tenant, etag=before.revision)
@@ -81,8 +81,8 @@ class Declarations:
             raise Refused(problems)
 
     def _now(self, session: Session) -> Effective:
-        """What would be in force if nothing of the running transaction were, whoever wrote it."""
-        return msgspec.structs.replace(self._effective(), stored=_stored(session))
+        """What is in force, with what is stored as the running transaction sees it: for checks alone."""
+        return msgspec.structs.replace(self._effective(), stored=stored_documents(session))
 
     def _file(self, kind: Kind, tenant: str, after: str | None) -> Iterator[Found]:
         effective = self._effective()
@@ -100,25 +100,17 @@ class Declarations:
         return None if document is None else Found(name=name, document=document, managed_by="file")
 
 
-def _left_in(session: Session, tenant: str) -> list[Problem]:
-    """What would wake again with the next tenant of this name: people, keys, and what people asked to be remembered."""
+def _left_in(session: Session, tenant: str, *, now_us: int) -> list[Problem]:
+    """What would wake again with the next tenant of this name: people, keys, what they said, proposed and enforced."""
     left = list(inhabitants(session, tenant))
     if people(session, tenant, after=None, limit=1):
         left.append("people of whom something is kept")
+    if approvals.page(session, after=None, limit=1, tenant=tenant, pending_at=now_us):
+        left.append("proposals that wait")
+    if any(policy.tenant == tenant for policy in stored_policies(session)):
+        left.append("policies in force or in the shadow")
     remedy = "remove them first"
     return [Problem(line=None, key=tenant, reason=f"still has {what}", remedy=remedy, suggestion=None) for what in left]
-
-
-def _stored(session: Session) -> Stored:
-    found: dict[Name, Document] = {}
-    for kind, shelf in SHELVES.items():
-        after = None
-        while piece := shelf.page(session, after=after, limit=_PIECE):
-            found |= {Name(kind, item.tenant, item.id): item.document for item in piece}
-            after = piece[-1].place
-            if len(piece) < _PIECE:
-                break
-    return found
 
 
 def _found(stored: Shelved[dict[str, object]]) -> Found:

@@ -1,20 +1,26 @@
 """Change virtual keys of a data folder that no gateway serves from; and say where the one that does can be asked."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 from securellm.audit import AuditLog, KeyChange
 from securellm.bootstrap.config import Loaded
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID
+from securellm.bootstrap.keys import Keys
 from securellm.bootstrap.operating import RUNNING
 from securellm.bootstrap.places import open_control
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, WRITER_ID, Keys
 from securellm.core.clock import Clock
 from securellm.core.randomness import Randomness
 from securellm.core.surfaces import Surface
 from securellm.identity import IssuedKey, KeyPage, KeyRegistry, KeyStore, VirtualKey
 from securellm.storage import ControlStore, DataDir, GroupCommitWriter, StorageRefused
+
+_FIRST = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 class KeyDesk:
@@ -80,11 +86,16 @@ def direct_desk(
             control.close()
 
 
-def announce(data: DataDir, *, admin_url: str | None, ca_file: str | None) -> None:
-    """Say in the folder where the running gateway's admin listener is, for commands on this host."""
+def announce(data: DataDir, *, admin_url: str | None, chain: Path | None) -> None:
+    """Say in the folder where the running gateway's admin listener is, for commands on this host.
+
+    They know it by its own certificate, the first of `chain`: whoever issued it, they call it by an address.
+    """
     path = data.root / RUNNING
     scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps({"admin_url": admin_url, "ca_file": ca_file}), encoding="utf-8")
+    certificate = None if chain is None else _FIRST.search(chain.read_text(encoding="ascii", errors="replace"))
+    facts = {"pid": os.getpid(), "admin_url": admin_url, "certificate": certificate and certificate[0]}
+    scratch.write_text(json.dumps(facts), encoding="utf-8")
     scratch.chmod(0o600)
     scratch.replace(path)
 

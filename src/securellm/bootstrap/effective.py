@@ -7,8 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from securellm.bootstrap.checks import KindFacts, Review
 from securellm.bootstrap.config import Loaded
+from securellm.bootstrap.declared import KindFacts, check_declared
+from securellm.bootstrap.lending import is_ours, not_lent
+from securellm.bootstrap.review import Review
 from securellm.bootstrap.tree import Config, Model, Provider, Tenant
 from securellm.finops import BUDGETS, PriceBook
 from securellm.finops.settings import BudgetSettings, StoredBudget
@@ -74,8 +76,8 @@ class Effective(msgspec.Struct, frozen=True, kw_only=True):
     stored: Stored
     config: Config
     """The file's tree with the stored providers, models and tenants behind the file's own."""
-    key_limits: Mapping[str, TenantLimits]
-    """By the key's id."""
+    key_limits: Mapping[tuple[str, str], TenantLimits]
+    """By the tenant that set them and the key's id."""
     warnings: tuple[Problem, ...]
     """Of what is stored: allowed, but unwise."""
 
@@ -112,9 +114,19 @@ class Effective(msgspec.Struct, frozen=True, kw_only=True):
         return {"scope": "tenant", "target": tenant, **row[kind]}
 
 
-def compose(loaded: Loaded, stored: Stored, *, book: PriceBook, kinds: Mapping[str, KindFacts] = KINDS) -> Effective:
-    """File and store together. Raises `ConfigError` with every problem when they make no whole."""
-    review = _review(loaded, stored, book=book, kinds=kinds)
+def compose(
+    loaded: Loaded,
+    stored: Stored,
+    *,
+    book: PriceBook,
+    kinds: Mapping[str, KindFacts] = KINDS,
+    resolving: bool = True,
+) -> Effective:
+    """File and store together. Raises `ConfigError` with every problem when they make no whole.
+
+    Without `resolving` no secret is asked for.
+    """
+    review = _review(loaded, stored, book=book, kinds=kinds, resolves=lambda _: resolving)
     problems = [_outside(name, problem) for name, found in review.found.items() for problem in found]
     if problems:
         raise ConfigError(SOURCE, problems)
@@ -161,7 +173,10 @@ def check(
     Blocking: it reads certificates and secrets.
     """
     name = name_of(kind, document, tenant=tenant)
-    return _change(effective, {**effective.stored, name: document}, name, book=book, kinds=kinds)
+    problems = _change(effective, {**effective.stored, name: document}, name, book=book, kinds=kinds)
+    if not problems and kind == "provider" and is_ours(judge(document, Provider).value, effective.loaded):
+        problems = [Problem(None, "credential", "is a secret of the gateway's own", "name one of the provider's")]
+    return problems
 
 
 def check_removal(
@@ -199,7 +214,7 @@ def _change(
 
 class _Reviewed(NamedTuple):
     config: Config
-    key_limits: Mapping[str, TenantLimits]
+    key_limits: Mapping[tuple[str, str], TenantLimits]
     found: Mapping[Name | None, list[Problem]]
     """By what is at fault; None is the file."""
     warnings: list[tuple[Name | None, Problem]]
@@ -214,7 +229,7 @@ def _review(
     resolves: Callable[[Name], bool] = lambda _: True,
 ) -> _Reviewed:
     """Read every document by itself, then all that could be read together with the file."""
-    reading = _Reading(loaded.config)
+    reading = _Reading(loaded)
     for name, document in sorted(stored.items()):
         reading.take(name, document)
     config, owners = reading.config(), reading.owners
@@ -241,12 +256,11 @@ def _review(
         complaints,
         base=loaded.path.parent,
         resolver=loaded.resolver,
-        kinds=kinds,
-        book=book,
         resolves=resolved,
     )
+    check_declared(review, kinds=kinds, book=book)
     warnings: list[tuple[Name | None, Problem]] = []
-    for path, warning in review.declared():
+    for path, warning in review.warnings:
         whose, rest = owner(path)
         warnings.append((whose, msgspec.structs.replace(warning, key=dotted(rest))))
     for path, problem in complaints.placed():
@@ -258,11 +272,12 @@ def _review(
 class _Reading:
     """Documents as they are read: what of them is whole, and what is wrong with the others."""
 
-    def __init__(self, file: Config) -> None:
-        self._file = file
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._file = loaded.config
         self.found: dict[Name | None, list[Problem]] = defaultdict(list)
         self.owners: dict[str, list[Name]] = {"providers": [], "models": [], "tenants": []}
-        self.key_limits: dict[str, TenantLimits] = {}
+        self.key_limits: dict[tuple[str, str], TenantLimits] = {}
         self._rows: dict[str, list[Any]] = {"providers": [], "models": [], "tenants": []}
         self._budgets: dict[Name, BudgetSettings] = {}
         self._limits: dict[Name, TenantLimits] = {}
@@ -272,6 +287,8 @@ class _Reading:
         problems = list(read.complaints.all())
         if not problems:
             problems = self._misplaced(name, document)
+        if not problems and isinstance(read.value, Provider):
+            problems = list(not_lent(read.value, self._loaded))
         if problems:
             self.found[name] += problems
             return
@@ -296,7 +313,7 @@ class _Reading:
                 continue
             place = places[name.tenant]
             if name in self._limits and name.id.startswith("key:"):
-                self.key_limits[name.id.removeprefix("key:")] = self._limits[name]
+                self.key_limits[name.tenant, name.id.removeprefix("key:")] = self._limits[name]
             elif name in self._budgets and tenants[place].budget is None:
                 tenants[place] = msgspec.structs.replace(tenants[place], budget=self._budgets[name])
             elif name in self._limits and tenants[place].limits == TenantLimits():

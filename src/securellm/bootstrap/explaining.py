@@ -1,6 +1,7 @@
 """What is in force and where each value of it comes from; and what another file would change."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -14,8 +15,8 @@ from securellm.settings.shapes import Choice, Many, Named, Scalar, Shape, Table,
 
 Source = Literal["file", "store", "default"]
 
-AT_START = frozenset({"server", "storage", "security"})
-"""Tables that are read at start only."""
+AT_START = ("server", "storage", "security", "identity.session_idle", "identity.session_life")
+"""What is read at start only: tables, and single keys."""
 _SPELLED: Mapping[str, Callable[[Any], Any]] = {KINDS[Seconds].name: write_seconds, KINDS[Bytes].name: write_bytes}
 _LISTED: Mapping[str, str] = dict(TABLES.values())
 """What the rows of a table are told apart by."""
@@ -56,11 +57,21 @@ def diff(before: Iterable[Setting], after: Iterable[Setting]) -> tuple[Differenc
             key=key,
             before=then.get(key),
             after=now.get(key),
-            at_start=key.partition(".")[0].partition("[")[0] in AT_START,
+            at_start=any(key == known or key.startswith(f"{known}.") for known in AT_START),
         )
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     )
+
+
+def at_next_start(before: Config, after: Config) -> tuple[str, ...]:
+    """The keys of which `after` says something that a reload does not put in force."""
+    keys = [
+        f"{known}.{name}" for known in AT_START if "." not in known for name in getattr(before, known).__struct_fields__
+    ]
+    keys += [known for known in AT_START if "." in known]
+    read = [(key, attrgetter(key)) for key in keys]
+    return tuple(key for key, value in read if value(before) != value(after))
 
 
 class _Explaining:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +15,7 @@ from securellm.storage import DataDir
 from securellm.transport import OutboundRequest, Pool, Timeouts, TlsOptions, parse_base_url
 
 RUNNING = "running.json"
+API_ROOT = "/admin/v1"
 _PATIENCE = Timeouts(connect=2.0, first_byte=60.0, idle=10.0, total=90.0)
 _LARGEST = 16 * 1024 * 1024
 _PAGE = 200
@@ -26,6 +27,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     token: SecretValue
     ca_file: Path | None = None
+    certificate: str | None = None
+    """What it shows for its own, where that is known: nothing else is accepted then."""
 
 
 class Unanswered(Exception):
@@ -62,17 +65,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def running_place(data: DataDir, token: SecretValue) -> Place:
-    """The gateway that serves from this data folder. Raises `Unanswered` when none does."""
+    """The gateway that serves from this data folder. Raises `Unanswered` when none does.
+
+    What a gateway that crashed has left is not believed: whoever listens there now would be shown the token.
+    """
+    owner = data.owner()
     try:
         running = json.loads((data.root / RUNNING).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise Unanswered(f"no gateway serves from {data.root}", "Start it with `securellm serve`.") from None
-    url, ca_file = running.get("admin_url"), running.get("ca_file")
+        running = {}
+    if owner is None or str(running.get("pid")) != owner:
+        raise Unanswered(f"no gateway serves from {data.root}", "Start it with `securellm serve`.")
+    url, certificate = running.get("admin_url"), running.get("certificate")
     if not isinstance(url, str):
         raise Unanswered(
             "a gateway uses this data folder and has no admin listener", "Set server.admin_listen, or stop it first."
         )
-    return Place(url=url, token=token, ca_file=Path(ca_file) if isinstance(ca_file, str) else None)
+    return Place(url=url, token=token, certificate=certificate if isinstance(certificate, str) else None)
 
 
 class Operator:
@@ -87,11 +96,12 @@ class Operator:
         """What the gateway answers. Raises `Problem` for a refusal and `Unanswered` for silence."""
         return asyncio.run(self._exchange(method, path, body, headers or {}))
 
-    def items(self, path: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def items(self, path: str, query: Mapping[str, str] | Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         """Everything a list holds, page by page."""
         cursor: str | None = None
+        given = list(query.items()) if isinstance(query, Mapping) else list(query)
         while True:
-            asked = {**query, "limit": str(_PAGE)} | ({} if cursor is None else {"cursor": cursor})
+            asked = [*given, ("limit", str(_PAGE)), *([] if cursor is None else [("cursor", cursor)])]
             page = self.call("GET", f"{path}?{urlencode(asked)}").body
             yield from page["data"]
             cursor = page.get("next_cursor")
@@ -102,9 +112,10 @@ class Operator:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> Answer:
         target = parse_base_url(self._place.url)
+        before = target.path.removesuffix(API_ROOT)
         tls = None
-        if target.scheme == "https" and self._place.ca_file is not None:
-            tls = TlsOptions(ca_file=self._place.ca_file)
+        if target.scheme == "https":
+            tls = TlsOptions(ca_file=self._place.ca_file, pinned=self._place.certificate)
         pool = Pool(target, tls=tls)
         said = {
             "authorization": f"Bearer {self._place.token.reveal()}",
@@ -114,7 +125,7 @@ class Operator:
         }
         request = OutboundRequest(
             method=method,
-            path=path,
+            path=f"{before}{path}",
             headers=tuple((name.encode("ascii"), value.encode("utf-8")) for name, value in said.items()),
             body=b"" if body is None else json.dumps(body).encode("utf-8"),
         )
@@ -122,15 +133,21 @@ class Operator:
             reply = await pool.send(request, timeouts=_PATIENCE)
             content = await reply.read(_LARGEST)
         except UpstreamFailure as failure:
-            raise Unanswered(f"the admin listener at {self._place.url} does not answer", failure.remedy) from None
+            raise Unanswered(
+                f"no admin listener answers at {self._place.url}: {failure.reason}",
+                "Start the gateway, or correct the address, its port and its certificate authority (--ca-file).",
+            ) from None
         finally:
             await pool.aclose()
         try:
             answer = json.loads(content) if content else {}
         except ValueError:
-            answer = {}
-        if not isinstance(answer, dict):
-            answer = {}
+            answer = None
+        if not isinstance(answer, dict) or (reply.status >= 300 and "code" not in answer):
+            raise Unanswered(
+                f"what answers at {self._place.url} (status {reply.status}) is no admin listener",
+                "Name the address of server.admin_listen, or of what stands before it.",
+            )
         if reply.status >= 400:
             raise Problem(reply.status, answer)
         etag = next((value for name, value in reply.headers if name.lower() == b"etag"), None)

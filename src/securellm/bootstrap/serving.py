@@ -60,8 +60,8 @@ async def serve(application: Application, admin: Any, *, ready: Callable[[str, s
         await _until_started(servers, running)
         urls = [_url(item, tls=server.tls is not None) for item in servers]
         admin_url = urls[1] if len(urls) > 1 else None
-        cert = None if server.tls is None else str(application.loaded.locate(server.tls.cert))
-        announce(application.data, admin_url=admin_url, ca_file=cert)
+        chain = None if server.tls is None else application.loaded.locate(server.tls.cert)
+        announce(application.data, admin_url=admin_url, chain=chain)
         _settle_memory()
         ready(urls[0], admin_url)
         _log.info("serving", url=urls[0], admin_url=admin_url)

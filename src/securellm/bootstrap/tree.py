@@ -13,7 +13,7 @@ from securellm.policy.settings import PolicySettings
 from securellm.providers.settings import ProviderSettings, RouteTimeouts, Timeouts
 from securellm.routing.settings import Capabilities, MaxOutput, Retries, RouteSettings
 from securellm.secrets.settings import SecretsSettings
-from securellm.settings import Bytes, Field, FilePath, Listen, Seconds, SecretRef
+from securellm.settings import Bytes, Field, FilePath, HostName, Listen, Seconds, SecretRef
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +23,23 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: Annotated[FilePath, Field(help="PEM file of its unencrypted key")]
 
 
+class Startup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Code that the interpreter runs before the gateway: `.pth` files, `sitecustomize`, `usercustomize`. It has run
+    by the time it is found."""
+
+    foreign: Annotated[
+        Literal["warn", "refuse"], Field(help="what to do at start about such a file that nobody knows")
+    ] = "warn"
+    admitted: Annotated[
+        dict[str, str],
+        Field(
+            help="files that may be there: the SHA-256 of each in hex, by its name; `doctor` shows both",
+            pattern=r"[0-9a-f]{64}",
+            shape="64 hex digits",
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The listeners and what they bear. Read at start only."""
 
@@ -30,6 +47,20 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admin_listen: Annotated[
         Listen | None, Field(help="where operators connect: health, metrics, `/admin/v1` (default: nowhere)")
     ] = None
+    hosts: Annotated[
+        tuple[HostName, ...],
+        Field(
+            help='names that clients may call `listen` by, such as "llm.bank.example" or "*.bank.example"; addresses '
+            "and `localhost` always pass (default: any name)"
+        ),
+    ] = ()
+    admin_hosts: Annotated[
+        tuple[HostName, ...],
+        Field(
+            help="the same of `admin_listen`, beside the hosts of `identity.origins` (default: no other name where "
+            "only this machine can connect, else any name)"
+        ),
+    ] = ()
     tls: Annotated[Tls | None, Field(help="serve TLS on both listeners")] = None
     insecure: Annotated[bool, Field(help="allow a listener without TLS that other machines can reach")] = False
     max_body: Annotated[Bytes, Field(help="largest request body, after inflation", ge=1024, le=1 << 30)] = Bytes(
@@ -50,6 +81,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stale_policy_fence: Annotated[
         Seconds, Field(help="age of the last confirmed policy at which everything is refused", ge=1, le=86400)
     ] = Seconds(60.0)
+    startup_code: Annotated[Startup, Field(help="code that ran before the gateway's")] = msgspec.field(
+        default_factory=Startup
+    )
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

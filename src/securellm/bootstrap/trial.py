@@ -72,6 +72,9 @@ class _Exchange:
     def when_gone(self, act: object) -> Any:  # noqa: ARG002 - we stay
         return lambda: None
 
+    async def answer(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        self.status, self.answered, self.written = status, headers, body
+
     async def head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.answered = status, headers
 

@@ -8,30 +8,31 @@ from typing import Literal
 import msgspec
 
 from securellm import __version__
-from securellm.audit import SCHEMA as AUDIT_SCHEMA
-from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Observer, Outcome, OutcomeStatus, Record
+from securellm.audit import AuditLog, Boot, ConfigChange, KeyChange, Record
 from securellm.bootstrap.bundles import FileBundles
 from securellm.bootstrap.carriers import Carriers, sender_for
 from securellm.bootstrap.compiling import declared_keys
 from securellm.bootstrap.config import Loaded, config_digest, open_config
 from securellm.bootstrap.effective import Effective
+from securellm.bootstrap.explaining import at_next_start
 from securellm.bootstrap.following import Follower
+from securellm.bootstrap.gauges import measure
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID, take_over
+from securellm.bootstrap.keys import open_keys
 from securellm.bootstrap.personal import PersonalControl
 from securellm.bootstrap.places import open_control
+from securellm.bootstrap.provenance import StartupCode
 from securellm.bootstrap.reaching import LateStore
 from securellm.bootstrap.shipping import open_shipping
 from securellm.bootstrap.standby import Standby
-from securellm.cache import SCHEMA as IDEMPOTENCY_SCHEMA
-from securellm.cache import Cache, Idempotency, IdempotencyReplay, idempotency_secret
+from securellm.cache import Cache, Idempotency, idempotency_secret
 from securellm.core.clock import Clock, SystemClock
 from securellm.core.errors import Code, Fault, GatewayError
+from securellm.core.hosts import Hosts
 from securellm.core.ids import Ids
-from securellm.core.money import Nanos
 from securellm.core.randomness import Randomness, SystemRandomness
-from securellm.custody import SCHEMA as CUSTODY_SCHEMA
-from securellm.custody import Custody, CustodyReplay
-from securellm.finops import SCHEMA as LEDGER_SCHEMA
-from securellm.finops import Finops, LedgerReplay, LedgerState, load, period_of, shipped
+from securellm.custody import Custody
+from securellm.finops import Finops, shipped
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.journal import Journal
 from securellm.gateway.running import Running
@@ -53,62 +54,18 @@ from securellm.limits import Limits
 from securellm.policy import Policy
 from securellm.preferences import PreferenceBook
 from securellm.routing import Router
-from securellm.secrets import CredentialKeeper, KeyFolder, SecretValue
+from securellm.secrets import CredentialKeeper
 from securellm.settings import ConfigError
-from securellm.storage import Connection, ControlStore, DataDir, GroupCommitWriter, is_postgres
+from securellm.storage import ControlStore, DataDir, GroupCommitWriter, is_postgres
 from securellm.telemetry.logs import configure_logs, logger
 from securellm.telemetry.metrics import Metrics
 
-JOURNAL_SCHEMA = (*AUDIT_SCHEMA, *LEDGER_SCHEMA, *CUSTODY_SCHEMA, *IDEMPOTENCY_SCHEMA)
-WRITER_ID = "gateway"
-
 _POLL = 1.0
 """Seconds between looks at the control database: half of what a revocation may take."""
+_MOST_STARTUP_CODE = 50
+"""Files that one record names."""
 
 _log = logger("bootstrap")
-
-
-def journal_observers() -> tuple[Observer, ...]:
-    """For one `audit verify`: what derives each table of the journal from its records again."""
-    return (LedgerReplay(), CustodyReplay(), IdempotencyReplay())
-
-
-class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway's own secrets."""
-
-    pepper: bytes
-    admin_token: SecretValue
-    audit_seed: bytes
-
-
-def open_keys(loaded: Loaded, data: DataDir, randomness: Randomness) -> Keys:
-    """By reference where the file says so, else from the key folder, made on the first start only.
-
-    Raises KeyRefused when a key that stored data depends on is missing.
-    """
-    folder = KeyFolder(data.keys, randomness)
-    security = loaded.config.security
-    resolve = loaded.resolver.resolve
-    pepper = (
-        resolve(security.pepper) if security.pepper is not None else folder.pepper(create=not data.control.exists())
-    )
-    seed = (
-        resolve(security.audit_key)
-        if security.audit_key is not None
-        else folder.audit_key(create=not data.audit.exists())
-    )
-    token = resolve(security.admin_token) if security.admin_token is not None else folder.admin_token(create=True)
-    return Keys(pepper=bytes.fromhex(pepper.reveal()), admin_token=token, audit_seed=bytes.fromhex(seed.reveal()))
-
-
-def stored_keys(data: DataDir, randomness: Randomness) -> Keys:
-    """The keys of the key folder, none of them made: for commands that are told only where the data is."""
-    folder = KeyFolder(data.keys, randomness)
-    return Keys(
-        pepper=bytes.fromhex(folder.pepper(create=False).reveal()),
-        admin_token=folder.admin_token(create=False),
-        audit_seed=bytes.fromhex(folder.audit_key(create=False).reveal()),
-    )
 
 
 class Application:
@@ -126,13 +83,18 @@ class Application:
         *,
         clock: Clock,
         randomness: Randomness,
+        startup_code: tuple[StartupCode, ...] = (),
     ) -> None:
+        """`startup_code` is what ran before us and nobody knows, for the record."""
         self._stack = ExitStack()
         self.loaded = loaded
+        self._startup_code = startup_code
+        self._started_with = loaded.config
         self.clock = clock
         self._randomness = randomness
         self.ids = Ids(clock, randomness)
         self.metrics = Metrics()
+        self.metrics.startup_code_foreign.set(len(startup_code))
         self.data = DataDir(loaded.data_dir)
         self._stack.enter_context(self.data.lock())
         try:
@@ -161,46 +123,14 @@ class Application:
         )
         self._stack.callback(self.follower.close)
         snapshot, confirmed = self.follower.begin()
-        writer = GroupCommitWriter.open(self.data.audit, JOURNAL_SCHEMA)
-        self._stack.callback(writer.close)
-        log = AuditLog.open(writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=clock, randomness=randomness)
-        self.vkey = log.vkey
-        self._writer, self._log = writer, log
-        self.shipping = open_shipping(loaded, self.data.audit, clock=clock, randomness=randomness, metrics=self.metrics)
-        if self.shipping is not None:
-            self._stack.callback(self.shipping.close)
-        boot = Boot(version=__version__, config_digest=config_digest(config), snapshot=snapshot.version)
-        writer.perform(log.appending(boot))
         self.finops = Finops(clock=clock, reservation_wait=config.finops.reservation_wait)
-        journal = Journal(writer, log, clock=clock, metrics=self.metrics, seconds=config.server.gate_timeout)
-        self._take_over(journal, writer)
+        journal = self._open_journal(loaded, snapshot)
         age = clock.monotonic() - confirmed
         snapshots = Snapshots(snapshot, clock=clock, fence=config.server.stale_policy_fence, age=age)
         running = Running(snapshots, clock)
         self.follower.attach(snapshots, running, self._prepare)
         self.issuers = Issuers(config.identity.issuers, outbound=self._outbound, clock=clock, randomness=randomness)
-        self.gates = Gates(
-            snapshots=snapshots,
-            running=running,
-            identities=Identities(self.keys.pepper, clock, issuers=self.issuers),
-            policy=Policy(clock, metrics=self.metrics),
-            limits=Limits(clock),
-            guard=Guard(),
-            cache=_cache(loaded, clock),
-            idempotency=self._idempotency(loaded, clock, writer),
-            custody=Custody(self.data.audit),
-            router=Router(clock, randomness),
-            finops=self.finops,
-            providers=self._carriers.providers(loaded, self.effective.config.providers),
-            journal=journal,
-            preferences=PreferenceBook(
-                PersonalControl(lambda: self.control, record=self.record_now, clock=clock), clock=clock, ids=self.ids
-            ),
-            clock=clock,
-            metrics=self.metrics,
-            gate_seconds=config.server.gate_timeout,
-            reservation_seconds=config.finops.reservation_wait,
-        )
+        self.gates = self._gates(loaded, snapshots, running, journal)
         self.ingress = Ingress(
             self.gates,
             limits=IngressLimits(
@@ -213,6 +143,58 @@ class Application:
             ids=self.ids,
             metrics=self.metrics,
             health=Health(ready=self.ready, metrics=lambda: self.metrics.render(with_tenants=False)),
+            hosts=Hosts.of(config.server.hosts) if config.server.hosts else None,
+        )
+
+    def _open_journal(self, loaded: Loaded, snapshot: Snapshot) -> Journal:
+        """Record this start, and end what a former process left open."""
+        writer = GroupCommitWriter.open(self.data.audit, JOURNAL_SCHEMA)
+        self._stack.callback(writer.close)
+        log = AuditLog.open(
+            writer, writer_id=WRITER_ID, seed=self.keys.audit_seed, clock=self.clock, randomness=self._randomness
+        )
+        self.vkey = log.vkey
+        self._writer, self._log = writer, log
+        self.shipping = open_shipping(
+            loaded, self.data.audit, clock=self.clock, randomness=self._randomness, metrics=self.metrics
+        )
+        if self.shipping is not None:
+            self._stack.callback(self.shipping.close)
+        boot = Boot(
+            version=__version__,
+            config_digest=config_digest(loaded.config),
+            snapshot=snapshot.version,
+            startup_code=tuple(map(str, self._startup_code[:_MOST_STARTUP_CODE])),
+        )
+        writer.perform(log.appending(boot))
+        seconds = loaded.config.server.gate_timeout
+        journal = Journal(writer, log, clock=self.clock, metrics=self.metrics, seconds=seconds)
+        if left_open := take_over(writer, journal, self.finops):
+            _log.warning("unknown_outcomes", count=left_open)
+        return journal
+
+    def _gates(self, loaded: Loaded, snapshots: Snapshots, running: Running, journal: Journal) -> Gates:
+        config, clock = loaded.config, self.clock
+        personal = PersonalControl(lambda: self.control, record=self.record_now, clock=clock)
+        return Gates(
+            snapshots=snapshots,
+            running=running,
+            identities=Identities(self.keys.pepper, clock, issuers=self.issuers),
+            policy=Policy(clock, metrics=self.metrics),
+            limits=Limits(clock),
+            guard=Guard(),
+            cache=_cache(loaded, clock),
+            idempotency=self._idempotency(loaded),
+            custody=Custody(self.data.audit),
+            router=Router(clock, self._randomness),
+            finops=self.finops,
+            providers=self._carriers.providers(loaded, self.effective.config.providers),
+            journal=journal,
+            preferences=PreferenceBook(personal, clock=clock, ids=self.ids),
+            clock=clock,
+            metrics=self.metrics,
+            gate_seconds=config.server.gate_timeout,
+            reservation_seconds=config.finops.reservation_wait,
         )
 
     def ready(self) -> bool:
@@ -261,7 +243,7 @@ class Application:
                 except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a background task
                     _log.error("follow_failed", error=type(error).__name__)
                 self.gates.idempotency.sweep()
-                self._measure()
+                measure(self.metrics, self.gates)
                 await asyncio.sleep(self._often)
         finally:
             looking.cancel()
@@ -344,6 +326,8 @@ class Application:
         self.gates.idempotency.max_bytes = loaded.config.cache.idempotency_max_bytes
         await self.credentials.refresh()
         _log.info("reloaded", snapshot=self.gates.snapshots.current.version)
+        if waiting := at_next_start(self._started_with, loaded.config):
+            _log.warning("reloaded_but_not_all", at_the_next_start=waiting)
 
     def _prepare(self, effective: Effective) -> Callable[[], None]:
         """What follows from another configuration, made ready in a thread; called on the loop, it is in force."""
@@ -377,8 +361,7 @@ class Application:
 
     def note_key(self, action: Literal["create", "revoke"], key: VirtualKey, *, actor: str) -> None:
         """The KEY record of a change to virtual keys, durable. Blocking: for commands, before serving."""
-        change = KeyChange(action=action, key_id=key.id, tenant=key.tenant, actor=actor)
-        self._writer.perform(self._log.appending(change))
+        self.record_now(KeyChange(action=action, key_id=key.id, tenant=key.tenant, actor=actor))
 
     async def drain(self) -> None:
         """After the listeners have closed: every story that has begun is recorded, every connection is closed."""
@@ -411,69 +394,16 @@ class Application:
     def _declared(self, loaded: Loaded) -> tuple[VirtualKey, ...]:
         return declared_keys(loaded, pepper=self.keys.pepper)
 
-    def _idempotency(self, loaded: Loaded, clock: Clock, writer: GroupCommitWriter) -> Idempotency:
+    def _idempotency(self, loaded: Loaded) -> Idempotency:
         keys = Idempotency(
             self.data.audit,
             secret=idempotency_secret(self.keys.pepper),
             ttl=loaded.config.cache.idempotency_ttl,
             max_bytes=loaded.config.cache.idempotency_max_bytes,
-            clock=clock,
+            clock=self.clock,
         )
-        writer.perform(keys.restore)
+        self._writer.perform(keys.restore)
         return keys
-
-    def _take_over(self, journal: Journal, writer: GroupCommitWriter) -> None:
-        """End every request that a former process left open: what it held is presumed spent until reconciled."""
-        states: list[LedgerState] = []
-
-        def read(connection: Connection) -> None:
-            states.append(load(connection))
-
-        writer.perform(read)
-        endings = []
-        for reservation in self.finops.restore(states[0]):
-            settlement = self.finops.settle(reservation, None, presumed=True)
-            record = Outcome(
-                request_id=reservation.request_id,
-                status=OutcomeStatus.UNKNOWN,
-                code=Code.UNKNOWN_OUTCOME,
-                reason="the process ended before the outcome was known",
-                attempts=reservation.attempt,
-                settled=settlement.settled,
-                presumed=settlement.presumed,
-                cost_known=settlement.cost_known,
-            )
-            endings.append((reservation, settlement, record))
-        journal.unknown_outcomes(endings)
-        for _, settlement, _ in endings:
-            self.finops.apply(settlement)
-        if endings:
-            _log.warning("unknown_outcomes", count=len(endings))
-
-    def _measure(self) -> None:
-        metrics, gates = self.metrics, self.gates
-        metrics.snapshot_age.set(gates.snapshots.age)
-        metrics.audit_healthy.set(1 if gates.journal.healthy else 0)
-        period = period_of(self.clock.now_us())
-        state = self.finops.snapshot()
-        held: dict[tuple[str, str], int] = {}
-        for hold in state.holds:
-            held[hold.tenant, hold.currency] = held.get((hold.tenant, hold.currency), 0) + hold.amount
-        pledged: dict[tuple[str, str], int] = {}
-        for pledge in state.pledges:
-            if pledge.period == period:
-                key = pledge.tenant, pledge.currency
-                pledged[key] = pledged.get(key, 0) + pledge.amount
-        for balance in state.balances:
-            if balance.period != period:
-                continue
-            for name, amount in (
-                ("settled", balance.settled),
-                ("presumed", balance.presumed),
-                ("pledged", pledged.get((balance.tenant, balance.currency), 0)),
-                ("held", held.get((balance.tenant, balance.currency), 0)),
-            ):
-                metrics.budget.labels(balance.tenant, balance.currency, name).set(Nanos(amount))
 
 
 def _cache(loaded: Loaded, clock: Clock) -> Cache:
@@ -486,6 +416,6 @@ def _cache(loaded: Loaded, clock: Clock) -> Cache:
     )
 
 
-def open_application(loaded: Loaded) -> Application:
+def open_application(loaded: Loaded, *, startup_code: tuple[StartupCode, ...] = ()) -> Application:
     """The gateway as it runs in earnest."""
-    return Application(loaded, clock=SystemClock(), randomness=SystemRandomness())
+    return Application(loaded, clock=SystemClock(), randomness=SystemRandomness(), startup_code=startup_code)

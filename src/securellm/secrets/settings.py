@@ -99,6 +99,15 @@ class SecretsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Seconds,
         Field(help="how long after a rotation the credential before is tried where the new one is refused", ge=0),
     ] = Seconds(300.0)
+    api_references: Annotated[
+        tuple[str, ...],
+        Field(
+            help="references that a provider declared through the admin API may name, `*` for any text; `file:` bounds "
+            "its `ca_file`, `client_cert` and `client_key` too; the gateway's own secrets never are among them",
+            pattern=r"(env|file|keyring|vault|aws|gcp):[ -~]{1,512}",
+            shape='references such as "env:*_API_KEY" or "file:/run/secrets/llm/*"',
+        ),
+    ] = ("env:*_API_KEY", "env:*_CREDENTIAL", "keyring:securellm/*", "vault:*", "aws:*", "gcp:*")
     vault: Annotated[VaultSettings | None, Field(help="HashiCorp Vault or OpenBao")] = None
     aws: Annotated[AwsSettings | None, Field(help="AWS Secrets Manager")] = None
     gcp: Annotated[GcpSettings | None, Field(help="Google Cloud Secret Manager")] = None

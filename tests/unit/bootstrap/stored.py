@@ -34,9 +34,9 @@ tenant = "acme"
 secret = "env:ACME_KEY"
 models = ["*"]
 """
-SECRETS = {"ACME_KEY": "a-virtual-key-of-the-file-0123", "THEIR_KEY": "sk-of-a-provider"}
+SECRETS = {"ACME_KEY": "a-virtual-key-of-the-file-0123", "THEIR_API_KEY": "sk-of-a-provider"}
 
-PROVIDER: Document = {"id": "far", "kind": "openai", "credential": "env:THEIR_KEY"}
+PROVIDER: Document = {"id": "far", "kind": "openai", "credential": "env:THEIR_API_KEY"}
 MODEL: Document = {
     "name": "big",
     "route": [{"provider": "far", "model": "gpt-4o"}, {"provider": "near", "model": "small"}],

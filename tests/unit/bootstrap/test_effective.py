@@ -60,7 +60,7 @@ def test_what_is_stored_is_decided_by_as_if_it_stood_in_the_file(tmp_path: Path)
 [[providers]]
 id = "far"
 kind = "openai"
-credential = "env:THEIR_KEY"
+credential = "env:THEIR_API_KEY"
 
 [[models]]
 name = "big"
@@ -77,7 +77,7 @@ stale_policy_fence = "2s"
     assert (snapshot.models, snapshot.tenants) == (from_file.models, from_file.tenants)
     assert snapshot.provider_rates == from_file.provider_rates
     assert snapshot.tenants["globex"].fence == 2.0
-    assert snapshot.key_rates["key_1"].parallel == 2
+    assert snapshot.key_rates["plain", "key_1"].parallel == 2
     assert snapshot.version == f"{from_file.version.removesuffix('@0')}@7"
 
 
@@ -90,7 +90,7 @@ def test_each_may_be_stored_beside_the_others_and_replaced_by_itself(
 
 WRONG: list[tuple[Kind, Mapping[str, Any], str, str]] = [
     ("provider", {"credential": "sk-live-0123456789"}, "credential", "a literal secret"),
-    ("provider", {"credential": "env:NOT_SET"}, "credential", "not set"),
+    ("provider", {"credential": "env:NOT_SET_API_KEY"}, "credential", "not set"),
     ("provider", {"kind": "opena"}, "kind", "did you mean openai?"),
     ("provider", {"base_url": "ftp://x"}, "base_url", "http"),
     ("provider", {"id": "../etc"}, "id", "not allowed"),
@@ -211,7 +211,7 @@ def test_a_change_that_breaks_something_else_says_what(tmp_path: Path) -> None:
 def test_a_secret_that_has_gone_since_does_not_stand_in_the_way_of_other_changes(tmp_path: Path) -> None:
     environ = dict(SECRETS)
     effective = whole(tmp_path, environ=environ)
-    del environ["THEIR_KEY"]
+    del environ["THEIR_API_KEY"]
     assert check("tenant", {"id": "fresh"}, effective, book=BOOK) == []
     (problem,) = check("provider", {**PROVIDER, "id": "another"}, effective, book=BOOK)
     assert problem.key == "credential"

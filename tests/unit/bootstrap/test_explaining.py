@@ -29,7 +29,7 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
     assert told("server.admin_listen") == (None, "default", None)
     assert told("providers[near].kind") == ("mock", "file", 5)
     assert told("providers[near].timeouts.total") == ("10m", "default", None)
-    assert told("providers[far].credential") == ("env:THEIR_KEY", "store", None)
+    assert told("providers[far].credential") == ("env:THEIR_API_KEY", "store", None)
     assert told("models[big].retries") == (2, "default", None)
     assert told("models[small].name") == ("small", "file", 9)
     assert told("tenants[acme].budget.month") == ("10.00 USD", "file", 14)

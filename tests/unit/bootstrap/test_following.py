@@ -313,7 +313,7 @@ def test_revocations_come_through_while_what_else_changed_cannot_be_put_in_force
         key = issue(store)
         replica = Replica(loaded(tmp_path), store).begin()
         replica.clock.us = SystemClock().now_us()
-        put(store, "provider", {**PROVIDER, "credential": "env:NOT_HERE"})
+        put(store, "provider", {**PROVIDER, "credential": "env:NOT_HERE_API_KEY"})
         revoke(store, key)
         issue(store)
         replica.clock.advance(5)
