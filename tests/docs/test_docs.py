@@ -254,7 +254,7 @@ def test_json_in_the_documentation_is_json(block: Block) -> None:
 @pytest.mark.parametrize("block", blocks("sh"), ids=name_of)
 def test_commands_in_the_documentation_exist_with_their_options(block: Block) -> None:
     for line in block.text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line.partition(" | ")[0], comments=True)
+        words = shlex.split(re.split(r" [|>] ", line)[0], comments=True)
         if not words or "=" in words[0] or words[0].rpartition("/")[2] != "securellm":
             continue
         command: click.Command = command_line
@@ -264,6 +264,24 @@ def test_commands_in_the_documentation_exist_with_their_options(block: Block) ->
             assert found is not None, line
             command, rest = found, rest[1:]
         command.make_context("securellm", rest)
+
+
+@pytest.mark.requirement("DC-1", "CL-1")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_that_a_sentence_names_exist_with_their_options(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for said in re.findall(r"`securellm ([^`]+)`", text):
+        command: click.Command = command_line
+        for word in said.split():
+            options = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+            if word.startswith("-"):
+                assert word in {*options, "-h", "--help", "--version"}, f"securellm {said}"
+            elif isinstance(command, click.Group) and word.islower():
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, f"securellm {said}"
+                command = found
 
 
 class _Demo:

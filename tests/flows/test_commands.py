@@ -1,14 +1,18 @@
 """What an operator types against a gateway that runs: every group of commands, its refusals and its exit statuses."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.harness import SECURELLM, GatewayProcess, governed, request
 
-from securellm.cli import COMMANDS
+from securellm.cli import COMMANDS, main
 from securellm.cli.exits import Exit
 
 
@@ -116,9 +120,9 @@ def test_a_role_takes_two_people_or_a_broken_glass_on_the_host(tmp_path: Path) -
 @pytest.mark.requirement("CL-1")
 def test_every_group_of_commands_explains_itself_without_a_gateway() -> None:
     for name in COMMANDS:
-        done = subprocess.run([SECURELLM, name, "--help"], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, (name, done.stderr)
-        assert "Usage" in done.stdout
+        done = CliRunner().invoke(main, [name, "--help"])
+        assert done.exit_code == 0, (name, done.output)
+        assert "Usage" in done.output
 
 
 @pytest.mark.requirement("CL-1")
@@ -208,11 +212,16 @@ def test_a_configuration_is_explained_with_what_the_api_stored_and_compared(tmp_
 @pytest.mark.requirement("CL-1", "ID-1")
 def test_the_first_owner_comes_in_once_and_invites_the_next(tmp_path: Path) -> None:
     with governed(tmp_path) as (gateway, _):
+        newest = gateway.data_dir / "keys" / "setup-token"
+        token = newest.read_text()
+        newest.write_text("slt_of_a_gateway_that_started_before")
+        assert "not the newest" in run(gateway, "setup", "--name", "Ana", status=Exit.REFUSED).stderr
+        newest.write_text(token)
         owner = said(gateway, "setup", "--name", "Ana", "--email", "ana@example.org")
         run(gateway, "setup", "--name", "Eve", status=Exit.REFUSED)
-        token = tmp_path / "token"
-        token.write_text(owner["token"])
-        there = ("--url", gateway.admin_url, "--token-file", str(token), "--json")
+        token_file = tmp_path / "token"
+        token_file.write_text(owner["token"])
+        there = ("--url", gateway.admin_url, "--token-file", str(token_file), "--json")
         held = json.loads(gateway.cli("role", "list", *there).stdout)["data"]
         assert [(row["principal"], row["role"], row["tenant"]) for row in held] == [(owner["principal"], "owner", None)]
         user = json.loads(gateway.cli("user", "create", "--set", "name=Bea", *there).stdout)
@@ -220,8 +229,51 @@ def test_the_first_owner_comes_in_once_and_invites_the_next(tmp_path: Path) -> N
         card = tmp_path / "invitation"
         card.write_text(invited["invitation"])
         arriving = ("--url", gateway.admin_url, "--token-file", str(card), "--json")
-        assert json.loads(gateway.cli("user", "accept", *arriving).stdout)["principal"] == user["principal"]
+        accepted = json.loads(gateway.cli("user", "accept", *arriving).stdout)
+        assert accepted["principal"] == user["principal"]
         assert gateway.cli("user", "accept", *arriving).returncode == Exit.FORBIDDEN
         proposed = gateway.cli("role", "grant", user["principal"], "auditor", *there)
         assert proposed.returncode == Exit.WAITING, proposed.stderr
+        proposal = json.loads(proposed.stdout)
+        said(gateway, "role", "grant", user["principal"], "owner", "--break-glass", "the first two")
+        yes = ("approval", "approve", proposal["id"], "--digest", proposal["digest"])
+        assert gateway.cli(*yes, *there).returncode == Exit.FORBIDDEN
+        card.write_text(accepted["token"])
+        agreed = gateway.cli(*yes, "--note", "known to me", *arriving)
+        assert agreed.returncode == Exit.OK, agreed.stderr
+        assert json.loads(agreed.stdout)["state"] == "executed"
+        assert json.loads(gateway.cli("approval", "list", "--pending", *there).stdout)["data"] == []
         gateway.verify()
+
+
+@pytest.mark.requirement("CL-1", "SC-2")
+def test_the_address_that_a_crashed_gateway_left_is_shown_no_token(tmp_path: Path) -> None:
+    with governed(tmp_path) as (gateway, _):
+        gateway.kill9()
+        with socket.create_server(("127.0.0.1", gateway.admin_port)) as stranger:
+            for words in (("tenant", "list"), ("setup",)):
+                assert "no gateway serves" in run(gateway, *words, status=Exit.REFUSED).stderr
+            stranger.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                stranger.accept()
+
+
+@pytest.mark.requirement("CL-1")
+def test_an_interrupted_command_and_one_that_nobody_reads_say_so_in_their_status(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = ["tenant", "list", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        environment = {**os.environ, "SECURELLM_ADMIN_TOKEN": "sla_for_a_listener_that_never_answers"}
+        waiting = subprocess.Popen([SECURELLM, *words], env=environment, stderr=subprocess.PIPE, text=True)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            waiting.send_signal(signal.SIGINT)
+            _, told = waiting.communicate(timeout=60)
+    assert (waiting.returncode, told) == (Exit.INTERRUPTED, "interrupted\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        done = subprocess.run(
+            [SECURELLM, "role", "permissions", "owner"], stdout=closed, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (Exit.UNREAD, b"")

@@ -3,13 +3,17 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
 from securellm.audit import export, public_key, tail, verifier_key, verify
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, journal_observers
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
+from securellm.bootstrap.operating import segment
 from securellm.cli.exits import Exit, leave
+from securellm.cli.operator import asking, operator, operator_options, printed
 from securellm.cli.places import data_dir_or_exit, place_options
 from securellm.core.randomness import SystemRandomness
 from securellm.secrets import KeyFolder, KeyRefused
@@ -73,6 +77,32 @@ def export_command(config: Path | None, data_dir: Path | None) -> None:
     """Print every record as one JSON line: exactly the bytes that were hashed."""
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     _print(lambda: export(path))
+
+
+@command.command("search")
+@operator_options
+@click.option("--tenant", help="Only those of this tenant.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these types, such as ADMIN or DENY.")
+@click.option("--principal", help="Only what this person, service or key did.")
+@click.option("--request-id", help="Only those of this request.")
+@click.option("--since", metavar="MOMENT", help="Not before this moment, such as 2026-11-21T18:00:00Z.")
+@click.option("--until", metavar="MOMENT", help="Before this moment.")
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 100_000), help="How many at most.")
+def search_command(count: int, types: tuple[str, ...], **options: Any) -> None:
+    """Ask a gateway for records, and print them as JSON lines, newest first. Needs a token, no access to its host."""
+    asked = operator(options)
+    query = [(name, value) for name, value in options.items() if value is not None] + [("type", one) for one in types]
+    for record in asking(lambda: list(islice(asked.items("/admin/v1/audit/records", query), count))):
+        printed(record)
+
+
+@command.command("decision")
+@operator_options
+@click.argument("decision_id", metavar="ID")
+def decision_command(decision_id: str, **places: Any) -> None:
+    """Say what was decided of one request, by the id of its decision (x-securellm-decision-id), as one JSON object."""
+    asked = operator(places)
+    printed(asking(lambda: asked.call("GET", f"/admin/v1/decisions/{segment(decision_id)}")).body, indent=2)
 
 
 def _signing_key(data: DataDir) -> bytes | None:

@@ -1,21 +1,39 @@
 """`securellm budget`: what tenants have spent, as the ledger says."""
 
 import json
+import re
 from pathlib import Path
 
 import click
 
 from securellm.bootstrap.compiling import budgets_of
 from securellm.cli.exits import leave
-from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
+from securellm.cli.places import data_dir_or_exit, in_force_or_exit, place_options
+from securellm.cli.resource import Resource, add_commands
 from securellm.core.money import format_amount
 from securellm.finops import budget_report, load
 from securellm.storage import DataDir, StorageError, open_readonly
 
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
 
 @click.group("budget")
 def command() -> None:
-    """Show what tenants have spent."""
+    """See what tenants have spent, and what they and their projects, keys and people may spend."""
+
+
+add_commands(
+    command,
+    Resource(
+        noun="budget",
+        path="/admin/v1/tenants/{tenant}/budgets",
+        key="target",
+        named="SCOPE:TARGET",
+        columns=("scope", "target", "month", "hard"),
+        members="scope* (tenant, project, key or user), target*, month*, hard",
+        changing="month, hard",
+    ),
+)
 
 
 @command.command("show")
@@ -27,8 +45,10 @@ def show(config: Path | None, data_dir: Path | None, period: str | None, as_json
 
     With --config also what remains.
     """
+    if period is not None and not _MONTH.fullmatch(period):
+        raise click.UsageError("--period takes a month such as 2026-11")
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
-    budgets = {} if config is None else budgets_of(config_or_exit(config).config)
+    budgets = {} if config is None else budgets_of(in_force_or_exit(config).config)
     try:
         with open_readonly(path) as connection:
             state = load(connection)
@@ -40,6 +60,8 @@ def show(config: Path | None, data_dir: Path | None, period: str | None, as_json
         rows = [{name: getattr(line, name) for name in line.__struct_fields__} for line in lines]
         click.echo(json.dumps({"budgets": rows, "batches": [pledge._asdict() for pledge in pledges]}))
         return
+    if not lines:
+        click.echo("nothing spent yet" if period is None else f"nothing spent in {period}", err=True)
     for line in lines:
         amounts = ", ".join(
             f"{name} {format_amount(getattr(line, name), line.currency)}" for name in ("settled", "presumed", "held")

@@ -11,7 +11,8 @@ from securellm.cli.exits import Exit
 def command(shell: str) -> None:
     """Print the completion script for SHELL; the shell's start-up file evaluates it.
 
-    For bash: eval "$(securellm completion bash)"
+    bash: eval "$(securellm completion bash)"; zsh, after compinit: eval "$(securellm completion zsh)"; fish: securellm
+    completion fish | source
     """
     root = click.get_current_context().find_root()
     found = get_completion_class(shell)

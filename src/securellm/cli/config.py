@@ -1,5 +1,6 @@
 """`securellm config`: check a configuration file, say where each value comes from, and what another would change."""
 
+import difflib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,16 +10,11 @@ import msgspec
 
 from securellm.bootstrap.bundles import declared_policies
 from securellm.bootstrap.config import config_digest, open_config
-from securellm.bootstrap.effective import Effective, compose, stored_documents
 from securellm.bootstrap.explaining import diff, settings_of
-from securellm.bootstrap.places import control_location, open_control
-from securellm.cli.exits import Exit, leave
-from securellm.cli.places import config_or_exit, refuse
-from securellm.core.errors import GatewayError
-from securellm.finops import shipped
+from securellm.cli.exits import Exit
+from securellm.cli.places import in_force_or_exit
 from securellm.settings import ConfigError, Problem
 from securellm.settings.loader import located
-from securellm.storage import StorageError
 
 
 @click.group()
@@ -81,13 +77,14 @@ def explain(file: Path, key: str, *, only_set: bool, as_json: bool) -> None:
     KEY narrows it to one setting and those below it, such as `server` or `tenants[acme].budget`. Secrets are shown as
     their references.
     """
+    every = settings_of(in_force_or_exit(file))
     found = [
-        setting
-        for setting in settings_of(_in_force(file))
-        if _is_below(setting.key, key) and not (only_set and setting.source == "default")
+        setting for setting in every if _is_below(setting.key, key) and not (only_set and setting.source == "default")
     ]
     if not found:
         click.echo(f"{file} has no setting {key}" if key else f"{file} sets nothing", err=True)
+        if near := difflib.get_close_matches(key, [setting.key for setting in every]):
+            click.echo(f"  Did you mean {' or '.join(near)}?", err=True)
         raise SystemExit(Exit.NOT_FOUND)
     if as_json:
         click.echo(json.dumps({"settings": msgspec.to_builtins(found)}, ensure_ascii=False))
@@ -106,7 +103,7 @@ def difference(before: Path, after: Path, *, as_json: bool) -> None:
 
     Exits 0 when nothing is, 9 otherwise.
     """
-    found = diff(settings_of(_in_force(before)), settings_of(_in_force(after)))
+    found = diff(settings_of(in_force_or_exit(before)), settings_of(in_force_or_exit(after)))
     if as_json:
         click.echo(json.dumps({"differences": msgspec.to_builtins(found)}, ensure_ascii=False))
     else:
@@ -114,25 +111,6 @@ def difference(before: Path, after: Path, *, as_json: bool) -> None:
             when = "  (at the next start)" if one.at_start else ""
             click.echo(f"{one.key}: {_written(one.before)} -> {_written(one.after)}{when}")
     raise SystemExit(Exit.DIFFERENT if found else Exit.OK)
-
-
-def _in_force(file: Path) -> Effective:
-    """FILE with what the admin API has stored beside it, where there is such a store yet."""
-    loaded = config_or_exit(file)
-    location, _ = control_location(loaded)
-    try:
-        if isinstance(location, Path) and not location.exists():
-            return compose(loaded, {}, book=shipped())
-        store = open_control(loaded)
-        try:
-            stored = store.read(stored_documents)
-        finally:
-            store.close()
-        return compose(loaded, stored, book=shipped())
-    except ConfigError as error:
-        refuse(error)
-    except (StorageError, GatewayError) as error:
-        leave(error.reason, error.remedy)
 
 
 def _is_below(key: str, wanted: str) -> bool:

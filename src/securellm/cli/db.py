@@ -11,7 +11,7 @@ import click
 from securellm.bootstrap.config import control_of
 from securellm.bootstrap.places import control_location
 from securellm.cli.exits import Exit, leave
-from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
+from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options, reason_of
 from securellm.cli.places import refuse as refuse_configuration
 from securellm.core.errors import GatewayError
 from securellm.secrets import SecretResolver, SecretUnavailable, process_environment
@@ -34,9 +34,9 @@ def command() -> None:
 def status(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Say how far the schema is. Exits 0 when it is up to date, 1 when steps are pending, 3 when it is unknown."""
     if config is not None and data_dir is None:
-        location, password = control_location(config_or_exit(config))
+        location, password = control_location(config_or_exit(config, resolving=False))
     else:
-        location, password = DataDir(data_dir_or_exit(config, data_dir)).control, None
+        location, password = DataDir(data_dir_or_exit(config, data_dir, made=False)).control, None
     found = _try(lambda: schema_of(location, password=password))
     if as_json:
         click.echo(json.dumps({"revision": found.revision, "pending": list(found.pending)}))
@@ -80,7 +80,7 @@ def migrate(
 
 def _place(config: Path | None, data_dir: Path | None) -> str | Path:
     if config is None or data_dir is not None:
-        return DataDir(data_dir_or_exit(config, data_dir)).control
+        return DataDir(data_dir_or_exit(config, data_dir, made=False)).control
     try:
         return control_of(config)
     except ConfigError as error:
@@ -107,6 +107,6 @@ def _try(work: Callable[[], T]) -> T:
     try:
         return work()
     except (StorageError, GatewayError) as error:
-        leave(error.reason, error.remedy)
+        leave(reason_of(error), error.remedy)
     except SecretUnavailable as error:
         leave(str(error), error.remedy)

@@ -1,10 +1,10 @@
 """`securellm doctor`: look at one installation, say what is wrong with it and what to back up."""
 
-import fcntl
 import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +13,12 @@ import click
 import msgspec
 
 from securellm.bootstrap.config import Loaded, data_dir_of, open_config
+from securellm.bootstrap.provenance import foreign, shadows
+from securellm.bootstrap.tree import Startup
 from securellm.cli.exits import Exit
 from securellm.cli.places import place_options
 from securellm.core.clock import Clock, SystemClock
+from securellm.secrets import process_environment
 from securellm.secrets.keys import ADMIN_TOKEN, AUDIT_KEY, PEPPER, KeyRefused, check_private
 from securellm.settings import ConfigError
 from securellm.settings.loader import located
@@ -48,7 +51,7 @@ class Finding(msgspec.Struct, frozen=True):
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(*, config: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Look at an installation: configuration, data folder, keys, disk, limits, clock.
+    """Look at an installation: configuration, data folder, keys, disk, limits, clock, code that runs before it.
 
     Changes nothing, and may run beside a gateway. Exits 0 when nothing must be corrected, 1 otherwise.
     """
@@ -58,7 +61,7 @@ def command(*, config: Path | None, data_dir: Path | None, as_json: bool) -> Non
     data = _data(config, data_dir, loaded)
     if data is not None:
         findings += examine(data, clock=SystemClock(), referenced=_referenced(loaded))
-    findings += machine(SystemClock())
+    findings += [*machine(SystemClock()), *_startup_code(loaded), *_shadows()]
     backup = None if data is None else _backup(data)
     failed = any(finding.status is Status.FAILURE for finding in findings)
     if as_json:
@@ -156,6 +159,28 @@ def machine(clock: Clock) -> list[Finding]:
     return [look_at_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), _clock(clock)]
 
 
+def _startup_code(loaded: Loaded | None) -> Iterator[Finding]:
+    """What the interpreter runs at every start, before any of our code could look."""
+    check, settings = "startup code", Startup() if loaded is None else loaded.config.server.startup_code
+    found = foreign(settings.admitted)
+    status = Status.FAILURE if settings.foreign == "refuse" else Status.WARNING
+    for code in found:
+        text = f"{code.path} runs before the gateway, and nobody knows it: {code.first or 'its content cannot be told'}"
+        remedy = "find out who put it there, and remove it"
+        if code.digest:
+            remedy += f'; or under [server.startup_code] write admitted = {{ "{code.name}" = "{code.digest}" }}'
+        yield Finding(status, check, text, remedy)
+    if not found:
+        yield Finding(Status.OK, check, "nothing that nobody knows runs before the gateway")
+
+
+def _shadows() -> Iterator[Finding]:
+    path = "" if sys.flags.ignore_environment else process_environment().get("PYTHONPATH", "")
+    for name, folder in shadows(path):
+        text = f"the module {name} in {folder} of PYTHONPATH stands before the one that is meant"
+        yield Finding(Status.WARNING, "PYTHONPATH", text, "rename it, or take the folder out of PYTHONPATH")
+
+
 def _folder(data: DataDir) -> Iterator[Finding]:
     check, root = "data folder", data.root
     try:
@@ -198,21 +223,11 @@ def look_at_disk(place: Path, *, free: int, total: int) -> Finding:
 
 
 def _lock(data: DataDir) -> Iterator[Finding]:
-    try:
-        descriptor = os.open(data.root / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    owner = data.owner()
+    if owner is None:
         yield Finding(Status.OK, "lock", "no gateway uses the data folder")
-        return
-    try:
-        # Shared, and let go at once: it disturbs no gateway that runs.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-        yield Finding(Status.NOTE, "lock", f"process {owner or 'unknown'} uses the data folder")
     else:
-        yield Finding(Status.OK, "lock", "no gateway uses the data folder")
-    finally:
-        os.close(descriptor)
+        yield Finding(Status.NOTE, "lock", f"process {owner} uses the data folder")
 
 
 def _key(data: DataDir, name: str, referenced: frozenset[str]) -> Iterator[Finding]:

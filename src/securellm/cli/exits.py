@@ -18,7 +18,7 @@ class Exit(IntEnum):
     REFUSED = 3
     """The configuration is right, but what it needs cannot be had: a lock, a port, a key, a data folder."""
     NOT_FOUND = 4
-    """What the command names does not exist."""
+    """What the command names does not exist, or there is nothing to compare."""
     WAITING = 5
     """The change is right, and waits for another person's approval."""
     FORBIDDEN = 6
@@ -28,9 +28,13 @@ class Exit(IntEnum):
     TAMPERED = 8
     """`audit verify` found stored data that is not what was written."""
     DIFFERENT = 9
-    """`policy diff` found questions that the two bundles answer otherwise, or `config diff` another value."""
+    """`policy diff` found questions or requests that are answered otherwise, or `config diff` another value."""
     DENIED = 10
     """`policy explain` was asked for something that the bundle does not allow."""
+    INTERRUPTED = 130
+    """It was interrupted (SIGINT): what was asked may be done, or not."""
+    UNREAD = 141
+    """Whoever read the answer went away before its end."""
 
 
 def leave(reason: str, remedy: str) -> NoReturn:

@@ -3,26 +3,24 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from securellm.bootstrap.config import Loaded
-from securellm.bootstrap.desk import direct_desk
-from securellm.bootstrap.operating import Operator, Problem, Unanswered, running_place, segment
-from securellm.bootstrap.wiring import Keys, open_keys, stored_keys
-from securellm.cli.exits import Exit, leave
-from securellm.cli.operator import asking, operator, operator_options
-from securellm.cli.places import config_or_exit, data_dir_or_exit, place_options
-from securellm.cli.resource import Resource, add_commands
+from securellm.bootstrap.desk import KeyDesk, direct_desk
+from securellm.bootstrap.operating import Operator, segment
+from securellm.cli.exits import leave
+from securellm.cli.operator import asking, keys_on_this_host, operator, operator_options, refused
+from securellm.cli.places import config_or_exit, in_force_or_exit
+from securellm.cli.resource import Resource, add_commands, listed
 from securellm.core.clock import SystemClock
 from securellm.core.errors import Code, Refusal
 from securellm.core.randomness import SystemRandomness
 from securellm.core.surfaces import Surface
 from securellm.identity import PepperMismatch, VirtualKey
-from securellm.secrets import KeyRefused, SecretUnavailable
-from securellm.storage import DataDir, DataDirLocked, StorageError
+from securellm.storage import DataDirLocked, StorageError
+
+_KEYS = "/admin/v1/keys"
 
 
 @click.group("key")
@@ -37,123 +35,146 @@ add_commands(
     command,
     Resource(
         noun="virtual key",
-        path="/admin/v1/keys",
-        columns=("id", "tenant", "prefix", "name"),
+        path=_KEYS,
+        columns=(),
+        changing="name, models, surfaces, ip_ranges, expires_at",
         lists=False,
         makes=False,
-        removes=False,
     ),
 )
 
 
 @command.command("rotate")
 @operator_options
-@click.argument("key_id")
-@click.option("--overlap", metavar="SECONDS", type=click.IntRange(0), default=0, help="How long the old token works.")
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--overlap",
+    metavar="SECONDS",
+    type=click.IntRange(0, 30 * 86400),
+    default=0,
+    show_default=True,
+    help="How long the old token goes on working, 30 days at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rotate(key_id: str, overlap: int, as_json: bool, **places: Any) -> None:
-    """Give a key another token, printed now and never again."""
+    """Give a key another token. Its id and the new token are printed, the token now and never again."""
     asked = operator(places)
-    path = f"/admin/v1/keys/{segment(key_id)}/rotate"
+    path = f"{_KEYS}/{segment(key_id)}/rotate"
     answer = asking(lambda: asked.call("POST", path, body={"overlap_seconds": overlap})).body
     click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
 
 
 @command.command("create")
-@place_options
+@operator_options
 @click.option("--tenant", required=True, help="The tenant it belongs to.")
+@click.option("--project", help="The project of the tenant that it belongs to.")
+@click.option("--user", help="The person it is for: their preferences and memories are theirs.")
 @click.option("--name", default="", help="What people call it.")
 @click.option(
     "--model", "models", multiple=True, default=("*",), help="A model it may use; default: all of the tenant's."
 )
 @click.option(
-    "--surface", "surfaces", multiple=True, type=click.Choice([s.value for s in Surface]), help="Default: all."
+    "--surface",
+    "surfaces",
+    metavar="SURFACE",
+    multiple=True,
+    type=click.Choice([s.value for s in Surface]),
+    help="Where it may be used, such as chat, responses, messages or embeddings; default: everywhere.",
 )
-@click.option("--expires", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]), help="UTC; default: never.")
+@click.option("--ip-range", "ip_ranges", multiple=True, help="A network it may be presented from; default: any.")
+@click.option(
+    "--expires",
+    metavar="MOMENT",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]),
+    help="UTC, such as 2027-01-31 or 2027-01-31T18:00:00Z; default: never.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(
-    config: Path | None,
-    data_dir: Path | None,
     tenant: str,
+    project: str | None,
+    user: str | None,
     name: str,
     models: tuple[str, ...],
     surfaces: tuple[str, ...],
+    ip_ranges: tuple[str, ...],
     expires: datetime | None,
     as_json: bool,
+    **places: Any,
 ) -> None:
-    """Issue a key. Its token is printed now and never again."""
+    """Issue a key. Its id and its token are printed, the token now and never again."""
     moment = None if expires is None else expires.replace(tzinfo=UTC)
     asked = {
         "tenant": tenant,
+        "project": project,
+        "user": user,
         "name": name,
         "models": list(models),
         "surfaces": list(surfaces),
+        "ip_ranges": list(ip_ranges),
         "expires_at": None if moment is None else moment.isoformat().replace("+00:00", "Z"),
     }
     body = {member: value for member, value in asked.items() if value}
-    data, keys = _open(config, data_dir)
-    if config is not None and tenant not in {declared.id for declared in config_or_exit(config).config.tenants}:
-        click.echo(f"no [[tenants]] in {config} has the id {tenant}", err=True)
-        raise SystemExit(Exit.NOT_FOUND)
 
-    def offline() -> dict[str, Any]:
-        with direct_desk(
-            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
-        ) as desk:
-            issued = desk.create(
-                tenant=tenant,
-                name=name,
-                models=models,
-                surfaces=tuple(Surface(surface) for surface in surfaces),
-                expires_us=None if moment is None else int(moment.timestamp() * 1_000_000),
-            )
+    def offline(desk: KeyDesk) -> dict[str, Any]:
+        if project or user or ip_ranges:
+            leave("no gateway runs here", "Start it: --project, --user and --ip-range ask it.")
+        config = places["config"]
+        if config is not None and tenant not in {known.id for known in in_force_or_exit(config).config.tenants}:
+            raise Refusal(Code.NOT_FOUND, f"neither {config} nor the control plane has a tenant {tenant}")
+        expires_us = None if moment is None else int(moment.timestamp() * 1_000_000)
+        if expires_us is not None and expires_us <= SystemClock().now_us():
+            raise Refusal(Code.INVALID_REQUEST, "the key would have expired already")
+        issued = desk.create(
+            tenant=tenant,
+            name=name,
+            models=models,
+            surfaces=tuple(Surface(surface) for surface in surfaces),
+            expires_us=expires_us,
+        )
         return {**shown(issued.key), "token": issued.token}
 
-    answer = _do(offline, data, keys, "POST", "/admin/v1/keys", body)
+    answer = _done(places, offline, lambda asked: asked.call("POST", _KEYS, body=body).body)
     click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
 
 
 @command.command("list")
-@place_options
+@operator_options
+@click.option("--tenant", help="Only those of this tenant.")
+@click.option("--project", help="Only those of this project of the tenant.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def list_command(config: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    """Print every key: id, tenant, recognition prefix, state. Never a token."""
-    data, keys = _open(config, data_dir)
+def list_command(tenant: str | None, project: str | None, as_json: bool, **places: Any) -> None:
+    """List every key you may see: id, tenant, recognition prefix, state. Never a token."""
+    wanted = {name: value for name, value in (("tenant", tenant), ("project", project)) if value is not None}
 
-    def offline() -> dict[str, Any]:
-        with direct_desk(
-            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
-        ) as desk:
-            return {"data": [shown(key) for key in desk.page(after=None, limit=100_000).keys]}
+    def offline(desk: KeyDesk) -> dict[str, Any]:
+        rows = [shown(key) for key in desk.page(after=None, limit=100_000).keys]
+        return {"data": [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]}
 
-    def online() -> dict[str, Any]:
-        return {"data": list(Operator(running_place(data, keys.admin_token)).items("/admin/v1/keys", {}))}
-
-    answer = _try(offline, online)
+    answer = _done(places, offline, lambda asked: {"data": list(asked.items(_KEYS, wanted))})
     if as_json:
         click.echo(json.dumps(answer))
         return
-    for key in answer["data"]:
-        state = "revoked" if key.get("revoked_at") else "active"
-        click.echo(f"{key['id']}  {key['tenant']}  {key['prefix']}…  {state}  {','.join(key['models'])}")
+    now = datetime.fromtimestamp(SystemClock().now_us() / 1_000_000, tz=UTC)
+    rows = [{**row, "prefix": f"{row['prefix']}…", "state": _state(row, now)} for row in answer["data"]]
+    listed(("id", "tenant", "name", "prefix", "state", "models", "expires_at"), rows)
 
 
 @command.command("revoke")
-@place_options
-@click.argument("key_id")
+@operator_options
+@click.argument("key_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def revoke(config: Path | None, data_dir: Path | None, key_id: str, as_json: bool) -> None:
-    """Refuse a key from now on."""
-    data, keys = _open(config, data_dir)
-
-    def offline() -> dict[str, Any]:
-        with direct_desk(
-            data, keys, loaded=_loaded(config), clock=SystemClock(), randomness=SystemRandomness()
-        ) as desk:
-            return shown(desk.revoke(key_id))
-
-    answer = _do(offline, data, keys, "POST", f"/admin/v1/keys/{key_id}/revoke", None)
+def revoke(key_id: str, as_json: bool, **places: Any) -> None:
+    """Refuse a key from now on, in requests that run as well."""
+    path = f"{_KEYS}/{segment(key_id)}/revoke"
+    answer = _done(places, lambda desk: shown(desk.revoke(key_id)), lambda asked: asked.call("POST", path).body)
     click.echo(json.dumps(answer) if as_json else f"{key_id} revoked")
+
+
+def _state(key: dict[str, Any], now: datetime) -> str:
+    if key.get("revoked_at"):
+        return "revoked"
+    expiry = key.get("expires_at")
+    return "expired" if expiry is not None and datetime.fromisoformat(expiry) <= now else "active"
 
 
 def shown(key: VirtualKey) -> dict[str, Any]:
@@ -176,52 +197,27 @@ def _moment(us: int | None) -> str | None:
     return None if us is None else datetime.fromtimestamp(us / 1_000_000, tz=UTC).isoformat().replace("+00:00", "Z")
 
 
-def _loaded(config: Path | None) -> Loaded | None:
-    return None if config is None else config_or_exit(config)
-
-
-def _open(config: Path | None, data_dir: Path | None) -> tuple[DataDir, Keys]:
-    try:
-        if config is not None and data_dir is None:
-            loaded = config_or_exit(config)
-            data = DataDir(loaded.data_dir)
-            return data, open_keys(loaded, data, SystemRandomness())
-        data = DataDir(data_dir_or_exit(config, data_dir))
-        return data, stored_keys(data, SystemRandomness())
-    except KeyRefused as error:
-        leave(error.reason, error.remedy)
-    except SecretUnavailable as error:
-        leave(str(error), error.remedy)
-
-
-def _do(
-    offline: Callable[[], dict[str, Any]],
-    data: DataDir,
-    keys: Keys,
-    method: str,
-    path: str,
-    body: dict[str, Any] | None,
+def _done(
+    places: dict[str, Any], offline: Callable[[KeyDesk], dict[str, Any]], online: Callable[[Operator], dict[str, Any]]
 ) -> dict[str, Any]:
-    return _try(offline, lambda: Operator(running_place(data, keys.admin_token)).call(method, path, body=body).body)
-
-
-def _try(offline: Callable[[], dict[str, Any]], online: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was done: in the data folder when no gateway runs on it, else by the gateway."""
+    config, data_dir = places["config"], places["data_dir"]
+    if config is None and data_dir is None:
+        return _asked(places, online)
+    data, keys = keys_on_this_host(config, data_dir)
+    loaded = None if config is None else config_or_exit(config, resolving=False)
     try:
-        try:
-            return offline()
-        except DataDirLocked:
-            return online()
-    except Problem as problem:
-        if problem.status == 404:
-            click.echo(problem.reason, err=True)
-            raise SystemExit(Exit.NOT_FOUND) from None
-        leave("; ".join((problem.reason, *problem.fields)), problem.remedy)
-    except Unanswered as error:
+        with direct_desk(data, keys, loaded=loaded, clock=SystemClock(), randomness=SystemRandomness()) as desk:
+            return offline(desk)
+    except DataDirLocked:
+        return _asked(places, online)
+    except (Refusal, StorageError, PepperMismatch) as error:
+        if isinstance(error, Refusal):
+            refused(error.code.value, error.reason, error.remedy, status=error.status)
         leave(error.reason, error.remedy)
-    except Refusal as error:
-        if error.code is Code.NOT_FOUND:
-            click.echo(error.reason, err=True)
-            raise SystemExit(Exit.NOT_FOUND) from None
-        leave(error.reason, error.remedy)
-    except (StorageError, PepperMismatch) as error:
-        leave(error.reason, error.remedy)
+
+
+def _asked(places: dict[str, Any], online: Callable[[Operator], dict[str, Any]]) -> dict[str, Any]:
+    asked = operator(places)
+    answer: dict[str, Any] = asking(lambda: online(asked))
+    return answer

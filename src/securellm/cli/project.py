@@ -3,6 +3,12 @@
 from securellm.cli.resource import Resource, group_of
 
 command = group_of(
-    Resource(noun="project", path="/admin/v1/tenants/{tenant}/projects", columns=("id", "name")),
+    Resource(
+        noun="project",
+        path="/admin/v1/tenants/{tenant}/projects",
+        columns=("id", "name"),
+        members="id*, name",
+        changing="name*",
+    ),
     help="See and change the projects of a tenant.",
 )

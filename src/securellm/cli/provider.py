@@ -26,12 +26,14 @@ add_commands(
         noun="provider",
         path="/admin/v1/providers",
         columns=("id", "kind", "base_url", "credential", "managed_by"),
+        members="id*, kind*, base_url, credential, timeouts, ca_file, client_cert, client_key, proxy, limits",
+        changing="kind, base_url, credential, timeouts, ca_file, client_cert, client_key, proxy, limits",
     ),
 )
 
 
 @command.command("test")
-@config_option
+@config_option("The configuration file", required=True)
 @click.argument("provider")
 @click.option("--live", is_flag=True, required=True, help="Yes, call the real provider; it may cost money.")
 @click.option("--model", help="Which of the models served from it (default: the first).")

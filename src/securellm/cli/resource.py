@@ -1,7 +1,7 @@
 """The commands that every resource of the admin API has alike: list, get, create, update, delete and its own verbs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ import msgspec
 from securellm.bootstrap.operating import Answer, Operator, segment
 from securellm.cli.exits import Exit
 from securellm.cli.operator import asking, operator, operator_options, printed
+from securellm.cli.tables import table
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -38,14 +39,24 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """Of the collection; `{tenant}` is filled in from `--tenant`."""
     key: str = "id"
     """The member that names one thing."""
+    named: str = ""
+    """How a command's help calls what names one thing, where it is not the member."""
     columns: tuple[str, ...]
     """What a list shows of each."""
     lists: bool = True
     makes: bool = True
     changes: bool = True
     removes: bool = True
+    listing: str = ""
+    """What a list is of, where it is not of every one."""
     filters: tuple[str, ...] = ()
     """Members that a list can be narrowed by."""
+    flags: Mapping[str, str] = {}
+    """Switches that narrow a list, and what each says."""
+    members: str = ""
+    """What making one takes, in the order of the API's reference; a star marks what must be there."""
+    changing: str = ""
+    """What a change may name."""
     shown_once: str | None = None
     """The member of an answer that is a secret, shown this once."""
     four_eyes: bool = False
@@ -54,6 +65,10 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     scoped: bool = False
     """One thing is found by its id and `--tenant`: without one it is the installation's."""
+
+    @property
+    def article(self) -> str:
+        return "an" if self.noun[0] in "aeio" else "a"
 
     @property
     def within(self) -> bool:
@@ -100,12 +115,14 @@ def _add_list(group: click.Group, resource: Resource) -> None:
         if as_json:
             printed({"data": found})
             return
-        for item in found:
-            click.echo("  ".join(_cell(item.get(column)) for column in resource.columns))
+        listed(resource.columns, found)
 
-    command = _command(group, "list", run, f"List every {resource.noun} you may see.", resource)
+    said = resource.listing or f"List every {resource.noun} you may see."
+    command = _command(group, "list", run, said, resource)
     for name in resource.filters:
         command.params.append(click.Option([f"--{name.replace('_', '-')}", name], help=f"Only those of this {name}."))
+    for name, said in resource.flags.items():
+        command.params.append(click.Option([f"--{name}"], is_flag=True, flag_value="true", default=None, help=said))
 
 
 def _add_get(group: click.Group, resource: Resource) -> None:
@@ -114,7 +131,7 @@ def _add_get(group: click.Group, resource: Resource) -> None:
         answer = asking(lambda: asked.call("GET", resource.one(name, options)))
         _show(answer, as_json=as_json)
 
-    _named(_command(group, "get", run, f"Show one {resource.noun}.", resource))
+    _named(_command(group, "get", run, f"Show one {resource.noun}.", resource), resource)
 
 
 def _add_create(group: click.Group, resource: Resource) -> None:
@@ -126,7 +143,8 @@ def _add_create(group: click.Group, resource: Resource) -> None:
         answer = asking(lambda: asked.call("POST", path, body=body, headers=glass(reason)))
         told(resource, answer, as_json=as_json)
 
-    command = _command(group, "create", run, f"Make a {resource.noun}.", resource)
+    said = f"Make {resource.article} {resource.noun}.\n\nMembers (* must be there): {resource.members}."
+    command = _command(group, "create", run, said, resource)
     _with_body(command)
     if resource.four_eyes:
         _with_glass(command)
@@ -144,8 +162,9 @@ def _add_update(group: click.Group, resource: Resource) -> None:
         )
         _show(answer, as_json=as_json)
 
-    command = _command(group, "update", run, f"Change members of a {resource.noun}; null removes one.", resource)
-    _named(command)
+    said = f"Change {resource.article} {resource.noun}; null takes a member back.\n\nMembers: {resource.changing}."
+    command = _command(group, "update", run, said, resource)
+    _named(command, resource)
     _with_body(command)
     _with_etag(command)
 
@@ -169,8 +188,8 @@ def _add_delete(group: click.Group, resource: Resource) -> None:
         else:
             click.echo(f"{name} deleted")
 
-    command = _command(group, "delete", run, f"Remove a {resource.noun}.", resource)
-    _named(command)
+    command = _command(group, "delete", run, f"Remove {resource.article} {resource.noun}.", resource)
+    _named(command, resource)
     _with_etag(command)
     if resource.four_eyes:
         _with_glass(command)
@@ -187,7 +206,7 @@ def _add_verb(group: click.Group, resource: Resource, verb: Verb) -> None:
         told(resource, answer, as_json=as_json)
 
     command = _command(group, verb.name, run, verb.help, resource)
-    _named(command)
+    _named(command, resource)
     if verb.body:
         _with_body(command)
     if verb.four_eyes:
@@ -205,8 +224,8 @@ def _command(group: click.Group, name: str, run: Callable[..., None], said: str,
     return command
 
 
-def _named(command: click.Command) -> None:
-    command.params.append(click.Argument(["name"]))
+def _named(command: click.Command, resource: Resource) -> None:
+    command.params.append(click.Argument(["name"], metavar=resource.named or resource.key.upper()))
 
 
 def _with_body(command: click.Command) -> None:
@@ -315,17 +334,13 @@ def _waits(answer: Answer, *, as_json: bool) -> None:
 
 
 def _show(answer: Answer, *, as_json: bool) -> None:
-    click.echo(json.dumps(answer.body, ensure_ascii=False, indent=None if as_json else 2))
+    printed(answer.body, indent=None if as_json else 2)
 
 
-def _cell(value: Any) -> str:
-    match value:
-        case None | "":
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ",".join(str(item) for item in value) or "-"
-        case dict():
-            return json.dumps(value, ensure_ascii=False)
-    return str(value)
+def listed(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, none: str = "none") -> None:
+    """Print a list to a person; that there is nothing is said beside the answer."""
+    if not rows:
+        click.echo(none, err=True)
+        return
+    for line in table(columns, rows):
+        click.echo(line)

@@ -1,6 +1,7 @@
 """`securellm role`: who holds which role, and where."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -19,6 +20,7 @@ _RESOURCE = Resource(
     changes=False,
     removes=False,
 )
+_reason_option = click.option("--reason", default="", help="Why, for whoever approves it.")
 
 
 @click.group()
@@ -45,9 +47,10 @@ def permissions(role: str, as_json: bool) -> None:
 @command.command("grant")
 @operator_options
 @click.argument("principal")
-@click.argument("role", type=click.Choice([role.value for role in Role]))
+@click.argument("role", metavar="ROLE", type=click.Choice([role.value for role in Role]))
 @click.option("--tenant", help="Where it holds (default: everywhere).")
 @click.option("--project", help="The one project of the tenant in which it holds.")
+@_reason_option
 @glass_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def grant(
@@ -55,13 +58,16 @@ def grant(
     role: str,
     tenant: str | None,
     project: str | None,
+    reason: str,
     break_glass: str | None,
     as_json: bool,
     **places: Any,
 ) -> None:
-    """Give PRINCIPAL (user:… or service:…) a ROLE. It takes two people."""
+    """Give PRINCIPAL (user:… or service:…) a ROLE: owner, admin, security_officer, finops, developer, approver,
+    auditor or dpo. It takes two people.
+    """
     asked = operator(places)
-    said = {"principal": principal, "role": role, "tenant": tenant, "project": project}
+    said = {"principal": principal, "role": role, "tenant": tenant, "project": project, "reason": reason or None}
     body = {name: value for name, value in said.items() if value is not None}
     answer = asking(lambda: asked.call("POST", _GRANTS, body=body, headers=glass(break_glass)))
     told(_RESOURCE, answer, as_json=as_json)
@@ -69,14 +75,16 @@ def grant(
 
 @command.command("drop")
 @operator_options
-@click.argument("grant_id")
+@click.argument("grant_id", metavar="ID")
+@_reason_option
 @glass_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def drop(grant_id: str, break_glass: str | None, as_json: bool, **places: Any) -> None:
+def drop(grant_id: str, reason: str, break_glass: str | None, as_json: bool, **places: Any) -> None:
     """Take a role back. It takes two people."""
     asked = operator(places)
     path = f"{_GRANTS}/{segment(grant_id)}"
+    why = f"?{urlencode({'reason': reason})}" if reason else ""
     answer = asking(
-        lambda: asked.call("DELETE", path, headers={"if-match": etag_of(asked, path), **glass(break_glass)})
+        lambda: asked.call("DELETE", f"{path}{why}", headers={"if-match": etag_of(asked, path), **glass(break_glass)})
     )
     told(_RESOURCE, answer, as_json=as_json)

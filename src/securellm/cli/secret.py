@@ -11,6 +11,7 @@ from securellm.bootstrap.config import Loaded
 from securellm.cli.exits import Exit
 from securellm.cli.operator import printed
 from securellm.cli.places import config_option, config_or_exit
+from securellm.cli.resource import listed
 from securellm.secrets import SecretUnavailable
 from securellm.settings import SecretRef
 
@@ -21,17 +22,20 @@ def command() -> None:
 
 
 @command.command("list")
-@config_option
+@config_option("The configuration file", required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_command(config: Path, as_json: bool) -> None:
     """Ask for every secret that the configuration refers to. Exits 1 when one of them cannot be had."""
-    loaded = config_or_exit(config)
-    found = [_tried(loaded, where, ref) for where, ref in _references(loaded.config, "")]
+    loaded = config_or_exit(config, resolving=False)
+    vault = loaded.config.secrets.vault
+    unasked = set() if vault is None or vault.auth == "kubernetes" else {"secrets.vault.jwt"}
+    found = [_tried(loaded, where, ref) for where, ref in _references(loaded.config, "") if where not in unasked]
     if as_json:
         printed({"secrets": found})
     else:
-        for row in found:
-            click.echo(f"{row['used_by']}  {row['reference']}  {row['problem'] or 'ok'}")
+        listed(("used_by", "reference", "problem"), [{**row, "problem": row["problem"] or "ok"} for row in found])
+        for remedy in dict.fromkeys(row["remedy"] for row in found if row["remedy"]):
+            click.echo(f"  {remedy}", err=True)
     if any(row["problem"] for row in found):
         raise SystemExit(Exit.UNHEALTHY)
 

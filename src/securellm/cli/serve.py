@@ -18,12 +18,12 @@ _BOX = """\
 ┌─ no person is known here yet ─────────────────────────────────────────────────────────
 │ set-up token  {secret}
 │               good once, for 24 hours; also in {path}
-│ use it        securellm setup     (or POST /admin/v1/setup)
+│ use it        securellm setup --config {config} --name YOU
 └───────────────────────────────────────────────────────────────────────────────────────"""
 
 
 @click.command("serve")
-@config_option
+@config_option("The configuration file", required=True)
 def command(config: Path) -> None:
     """Run the gateway described by FILE. SIGTERM drains and stops it, SIGHUP reads the file again."""
     loaded = config_or_exit(config)
@@ -39,6 +39,6 @@ def _offer_setup(application: Application) -> None:
         return
     path = setup_file(application)
     if sys.stderr.isatty():
-        click.echo(_BOX.format(secret=secret, path=path), err=True)
+        click.echo(_BOX.format(secret=secret, path=path, config=application.loaded.path), err=True)
     else:
         _log.warning("set_up_offered", path=str(path), hours=24)

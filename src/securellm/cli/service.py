@@ -8,6 +8,8 @@ command = group_of(
         path="/admin/v1/services",
         columns=("id", "tenant", "name", "disabled"),
         filters=("tenant",),
+        members="tenant, project, name, issuer, subject, models, surfaces, ip_ranges",
+        changing="name, issuer, subject, models, surfaces, ip_ranges, disabled",
     ),
     help="See and change service identities.",
 )

@@ -1,14 +1,13 @@
 """`securellm setup`: become the first owner, with the token that the first start left on this host."""
 
-import json
 from pathlib import Path
 
 import click
 
-from securellm.bootstrap.operating import Operator, Unanswered, running_place
+from securellm.bootstrap.operating import Answer, Operator, Problem, Unanswered, running_place
 from securellm.cli.exits import leave
-from securellm.cli.operator import asking
-from securellm.cli.places import data_dir_or_exit, place_options
+from securellm.cli.operator import asking, welcomed
+from securellm.cli.places import data_dir_or_exit, forbidden, place_options
 from securellm.secrets import SecretValue
 from securellm.storage import DataDir
 
@@ -21,7 +20,7 @@ _TOKEN = "setup-token"  # noqa: S105 - the file's name
 @click.option("--email", default="", help="Where people reach you.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(config: Path | None, data_dir: Path | None, name: str, email: str, as_json: bool) -> None:
-    """Become the first owner of the gateway on this host. Prints your access token, once.
+    """Become the first owner of the gateway on this host. Prints who you are, and your access token, once.
 
     The first start wrote a set-up token beside the data; it is good once, for a day, and only until somebody is known.
     """
@@ -29,11 +28,25 @@ def command(config: Path | None, data_dir: Path | None, name: str, email: str, a
     path = data.keys / _TOKEN
     try:
         secret = path.read_text(encoding="ascii").strip()
+    except PermissionError as error:
+        forbidden(error)
     except (OSError, ValueError):
         leave("no set-up token is here", "Ask an owner for an invitation; without any owner, start the gateway again.")
     try:
         asked = Operator(running_place(data, SecretValue(secret)))
     except Unanswered as error:
         leave(error.reason, error.remedy)
-    answer = asking(lambda: asked.call("POST", "/admin/v1/setup", body={"name": name, "email": email})).body
-    click.echo(json.dumps(answer) if as_json else f"{answer['principal']}  {answer['token']}")
+
+    def come_in() -> Answer:
+        try:
+            return asked.call("POST", "/admin/v1/setup", body={"name": name, "email": email})
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            leave(
+                "this set-up token is not the newest any more",
+                "A gateway that started later on the same database has it; use that one, or start this one again.",
+            )
+
+    answer = asking(come_in).body
+    welcomed(answer, as_json=as_json)

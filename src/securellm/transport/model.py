@@ -74,6 +74,8 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ca_file: Path | None = None
     """PEM certificates trusted in place of the system's."""
+    pinned: str | None = None
+    """The one certificate (PEM) that the peer must show, whatever name it is for; nothing else is trusted then."""
     client_cert: Path | None = None
     """PEM certificate chain shown to the provider."""
     client_key: Path | None = None

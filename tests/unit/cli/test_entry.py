@@ -101,6 +101,8 @@ def test_published_exit_statuses_keep_their_numbers() -> None:
         "TAMPERED": 8,
         "DIFFERENT": 9,
         "DENIED": 10,
+        "INTERRUPTED": 130,
+        "UNREAD": 141,
     }
 
 
