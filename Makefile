@@ -57,14 +57,19 @@ test: setup-dev ## Lint, types, contracts, docs and the test suite
 	$(BIN)/python tools/reference.py --check
 	$(MAKE) --no-print-directory suite
 
-# Two halves side by side, one a core: the flows wait for sockets and processes, the rest computes.
-FLOWS  := tests/flows tests/oidc
-REST   := $(filter-out $(FLOWS) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-suite: ## The test suite alone, in two processes
-	@flows=$$(mktemp) && trap 'rm -f "$$flows"' EXIT && \
-	{ $(BIN)/pytest -m "not slow" -p no:cacheprovider $(FLOWS) >"$$flows" 2>&1 & } && running=$$! && \
-	failed=0 && { $(BIN)/pytest -m "not slow" -p no:cacheprovider $(REST) || failed=1; } && \
-	{ wait $$running || failed=1; } && cat "$$flows" && exit $$failed
+# Four parts side by side on two cores: while one waits for sockets, disks and processes, another computes.
+PART_1 := tests/flows --ignore-glob='*/flows/test_[o-z]*'
+PART_2 := tests/flows --ignore-glob='*/flows/test_[a-n]*'
+PART_3 := tests/adversarial tests/clients tests/contract tests/docs tests/oidc
+PART_4 := $(filter-out tests/flows $(PART_3) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+suite: ## The test suite alone, in four processes
+	@failed=1; told=$$(mktemp -d) && trap 'rm -rf "$$told"' EXIT && \
+	part() { WARM=1 $(BIN)/pytest -m "not slow" -p no:cacheprovider "$$@"; } && \
+	{ part $(PART_1) >"$$told/1" 2>&1 & first=$$!; } && \
+	{ part $(PART_2) >"$$told/2" 2>&1 & second=$$!; } && \
+	{ part $(PART_3) >"$$told/3" 2>&1 & third=$$!; } && \
+	failed=0 && { part $(PART_4) || failed=1; } && \
+	for each in $$first $$second $$third; do wait $$each || failed=1; done; cat "$$told"/*; exit $$failed
 
 test-all: setup-dev ## The same, with soaks and long simulations
 	HYPOTHESIS_PROFILE=searching $(BIN)/pytest

@@ -1,5 +1,6 @@
 """What every test run obeys: claims are checked, and what could not run is named at the end."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,6 +37,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: no requirement is called {name!r}")
             claimed = item.config.stash[_claimed]
             claimed[name] = claimed.get(name, 0) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage in what stays to the end: thousands of tests, and all that they import."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

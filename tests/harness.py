@@ -1,6 +1,8 @@
 """Real processes for the tests: a gateway and the fake upstream, started, driven, killed and read from outside."""
 
+import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -13,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import msgspec
 from tests.upstream import CREDENTIALS, Behaviour, Entry, read_journal
+from tests.warm import Hearth, Process
 
 ROOT = Path(__file__).resolve().parent.parent
 SECURELLM = Path(sys.executable).with_name("securellm")
@@ -37,7 +40,7 @@ _BASES = {"deepseek": "deepseek", "gemini": "gemini/v1beta"}
 """Where a face is, if not under its own name and /v1."""
 PRICE = {"input_per_million": "1.00 USD", "output_per_million": "2.00 USD", "cache_read_per_million": "0.10 USD"}
 """What a model of a test site costs: 1 000 nanos for an input token, 2 000 for an output token."""
-_START = 20.0
+_START = 45.0
 _STOP = 40.0
 
 
@@ -182,6 +185,50 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **extra}
 
 
+@functools.cache
+def _hearth() -> Hearth | None:
+    if os.environ.get("WARM") != "1":
+        return None
+    hearth = Hearth(SECURELLM, _environment({}))
+    atexit.register(hearth.close)
+    return hearth
+
+
+def _begin(words: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: IO[bytes]) -> Process:
+    """A `securellm` command in a process group of its own, which writes all it says to `output`."""
+    hearth = _hearth()
+    with open(os.devnull, "rb") as nothing:
+        if hearth is not None and hearth.takes(environment):
+            return hearth.launch(words, environment=environment, folder=folder, streams=[nothing, output, output])
+        return subprocess.Popen(
+            [SECURELLM, *words],
+            env=environment,
+            cwd=folder,
+            stdin=nothing,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        )
+
+
+def command(
+    words: Sequence[str], *, environment: Mapping[str, str], folder: Path, timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a `securellm` command to its end."""
+    hearth = _hearth()
+    if hearth is not None and hearth.takes(environment):
+        return hearth.run(words, environment=environment, folder=folder, timeout=timeout)
+    return subprocess.run(
+        [SECURELLM, *words],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
 class GatewayProcess:
     """A gateway started from a configuration file, in a process group of its own.
 
@@ -196,7 +243,7 @@ class GatewayProcess:
         self.config = directory / "securellm.toml"
         self.stderr = directory / "stderr.log"
         self.port, self.admin_port = free_ports(2)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def base_url(self) -> str:
@@ -234,14 +281,11 @@ class GatewayProcess:
             self.site.toml(data_dir=self.data_dir, port=self.port, admin_port=self.admin_port), encoding="utf-8"
         )
         with self.stderr.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [SECURELLM, "serve", "--config", self.config],
-                env=_environment(self.site.environ),
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                process_group=0,
+            self._process = _begin(
+                ["serve", "--config", str(self.config)],
+                environment=_environment(self.site.environ),
+                folder=self.directory,
+                output=stderr,
             )
 
     def _alive(self) -> bool:
@@ -330,15 +374,7 @@ class GatewayProcess:
 
     def cli(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a `securellm` command beside it, with its environment."""
-        return subprocess.run(
-            [SECURELLM, *arguments],
-            env=_environment(self.site.environ),
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return command(arguments, environment=_environment(self.site.environ), folder=self.directory, timeout=timeout)
 
     def records(self, *types: str) -> list[dict[str, Any]]:
         """The audit records, or only these types, by `audit export`."""
@@ -349,7 +385,7 @@ class GatewayProcess:
 
     def record_of(self, reply: Reply) -> dict[str, Any]:
         """The one OUTCOME or DENY of this answer; waits a moment for an aggregate to be written."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while True:
             found = [r for r in self.records("OUTCOME", "DENY") if r.get("request_id") == reply.request_id]
             if found or time.monotonic() > end:

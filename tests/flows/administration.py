@@ -19,7 +19,8 @@ from securellm import preferences
 from securellm.audit import verify
 from securellm.bootstrap.admin import build_admin_app, build_ports, plane_of
 from securellm.bootstrap.config import load_config
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, Application, journal_observers
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
+from securellm.bootstrap.wiring import Application
 from securellm.core.clock import SystemClock
 from securellm.core.randomness import SystemRandomness
 from securellm.core.surfaces import Surface

@@ -46,7 +46,7 @@ def asking(path: str, text: str = "hello", **members: Any) -> dict[str, Any]:
 
 async def eventually(met: Callable[[], object]) -> None:
     """Wait until `met` is true; for what no event tells of."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not met():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.005)
 
@@ -117,7 +117,7 @@ class Call:
 
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until something the application writes makes `met` true."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not met():
                 self._changed.clear()
                 await self._changed.wait()
@@ -139,7 +139,7 @@ class Call:
         self._open.set()
 
     async def done(self) -> "Call":
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await asyncio.wait([self.task])
         assert self.task.cancelled() or self.task.exception() is None, self.task
         return self

@@ -12,7 +12,8 @@ from tests.harness import Site, free_ports
 
 from securellm.audit import verify
 from securellm.bootstrap.config import load_config
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, Application, journal_observers
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
+from securellm.bootstrap.wiring import Application
 from securellm.core.clock import SystemClock
 from securellm.core.randomness import SystemRandomness
 from securellm.core.surfaces import Surface
@@ -219,7 +220,7 @@ async def send(app: Application, asked: Asked, *, key: str) -> Answer:
         ],
         "client": ("127.0.0.1", 50_000),
     }
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await app.ingress(scope, receive, take)
     return Answer(
         status=sent[0]["status"],

@@ -15,7 +15,7 @@ from tests.harness import GatewayProcess, Site, UpstreamProcess
 from tests.upstream import FakeUpstream
 
 from securellm.audit import verify
-from securellm.bootstrap.wiring import JOURNAL_SCHEMA, journal_observers
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
 
 
 class House:

@@ -74,19 +74,22 @@ def test_a_reload_changes_models_limits_and_keys_and_a_wrong_file_changes_nothin
         assert gateway.chat("hi", key=keys[0], model="later").status == 404
         gateway.site.model("later", "openai")
         gateway.site.tenant("acme", limits={"requests_per_minute": 60, "burst": 30})
+        gateway.site.server["heartbeat"] = "7s"
         # The environment of a running process stays as it is; a file can be new.
         place = tmp_path / "late-key"
         late = gateway.site.key(secret=f"file:{place}")
         place.write_text(late, encoding="utf-8")
         place.chmod(0o600)
         gateway.reload()
-        until(lambda: gateway.chat("hi", key=keys[0], model="later").status == 200, seconds=5)
+        until(lambda: gateway.chat("hi", key=keys[0], model="later").status == 200, seconds=20)
         limited = gateway.chat("hi", key=late)
         assert limited.status == 200
         assert limited.headers["x-ratelimit-limit-requests"] == "60"
+        (told,) = [line for line in gateway.errors().splitlines() if "reloaded_but_not_all" in line]
+        assert json.loads(told)["at_the_next_start"] == ["server.heartbeat"]
         gateway.site.extra = "nonsense = true"
         gateway.reload()
-        until(lambda: "reload_refused" in gateway.errors(), seconds=5)
+        until(lambda: "reload_refused" in gateway.errors(), seconds=20)
         assert gateway.chat("hi", key=late, model="later").status == 200
         assert len(gateway.records("CONFIG")) == 1
 
@@ -191,7 +194,7 @@ def test_a_stop_lets_streams_finish_or_tells_them_and_leaves_nothing_unrecorded(
 
 def test_tls_is_served_and_plain_http_on_it_is_not(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
-    certificate, secret = authority.issue("127.0.0.1")
+    certificate, secret = authority.issue("127.0.0.1", "llm.example.com")
     with UpstreamProcess(tmp_path / "upstream.jsonl") as upstream:
         site = Site(upstream.root)
         site.server["tls"] = {"cert": str(certificate), "key": str(secret)}
@@ -212,6 +215,9 @@ def test_tls_is_served_and_plain_http_on_it_is_not(tmp_path: Path) -> None:
             with pytest.raises((http.client.HTTPException, OSError)):
                 request(gateway.base_url, "GET", "/livez", timeout=5)
             assert secured(gateway.port, context, "GET", "/livez", "", b"") == 200
+            # On this host it is known by its certificate, whoever issued that and for whichever name.
+            known = gateway.cli("whoami", "--data-dir", str(gateway.data_dir))
+            assert known.stdout.startswith("service:host"), known.stderr
         finally:
             gateway.stop()
 
@@ -258,15 +264,15 @@ def test_a_client_that_closes_its_socket_cancels_the_upstream_and_leaves_no_hold
                     b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %s\r\n"
                     b"content-length: %d\r\n\r\n%s" % (keys[0].encode(), len(body), body)
                 )
-                until(lambda index=index: len(upstream.requests()) > index, seconds=10)  # type: ignore[misc]
+                until(lambda index=index: len(upstream.requests()) > index, seconds=30)  # type: ignore[misc]
                 if index:
                     assert b"200 OK" in connection.recv(65536)
             left = time.time_ns()
-            until(lambda index=index: len(upstream.entries("answer")) > index, seconds=10)  # type: ignore[misc]
+            until(lambda index=index: len(upstream.entries("answer")) > index, seconds=30)  # type: ignore[misc]
             answer = upstream.entries("answer")[-1]
             assert not answer.whole
             assert answer.at - left < 1_000_000_000, "within a second"
-        until(lambda: len(gateway.records("OUTCOME")) == len(behaviours), seconds=10)
+        until(lambda: len(gateway.records("OUTCOME")) == len(behaviours), seconds=30)
         assert {record["status"] for record in gateway.records("OUTCOME")} == {"client_disconnected"}
         assert [row["held"] for row in gateway.budgets()] == [0]
         gateway.verify()

@@ -266,7 +266,7 @@ def test_what_cannot_be_put_in_force_confirms_nothing_and_still_lets_revocations
         async with world(tmp_path) as opened:
             app, keys = opened.app, Keys(opened)
             issued = await keys.make()
-            wrong = {"id": "broken", "kind": "openai", "credential": "env:NOT_THERE"}
+            wrong = {"id": "broken", "kind": "openai", "credential": "env:NOT_THERE_API_KEY"}
             store(opened, "provider", wrong)
             confirmed = app.gates.snapshots._confirmed
             for _ in range(2):

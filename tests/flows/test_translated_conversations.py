@@ -16,8 +16,8 @@ from securellm.core.surfaces import Surface
 from securellm.providers import DIRECTIONS, Direction, Occasion, StreamTranslation, translate_answer, translate_ask
 from securellm.providers.sse import SseParser
 
-CONVERSATIONS = 2_000
-"""For each of the twelve directions."""
+CONVERSATIONS = (500, pytest.param(2_000, marks=pytest.mark.slow))
+"""For each of the twelve directions; those of the shorter run are the first of the longer one."""
 _UPSTREAMS: Mapping[Surface, Callable[[Ask], Answer]] = {
     Surface.CHAT: chat.answer,
     Surface.RESPONSES: responses.answer,
@@ -118,10 +118,13 @@ def told(direction: Direction, answer: Answer, occasion: Occasion, rng: random.R
 
 @pytest.mark.requirement("GW-7")
 @of_each
-def test_no_tool_argument_is_lost_or_altered_in_thousands_of_conversations(source: Surface, target: Surface) -> None:
+@pytest.mark.parametrize("conversations", CONVERSATIONS)
+def test_no_tool_argument_is_lost_or_altered_in_thousands_of_conversations(
+    source: Surface, target: Surface, conversations: int
+) -> None:
     client, direction = CLIENTS[source], DIRECTIONS[source, target]
     arguments = 0
-    for seed in range(CONVERSATIONS):
+    for seed in range(conversations):
         rng = random.Random(f"{source}{target}{seed}")
         before, called, returned = history(rng, client)
         first, second = an_object(rng), an_object(rng)
@@ -162,4 +165,4 @@ def test_no_tool_argument_is_lost_or_altered_in_thousands_of_conversations(sourc
         if {source, target} == {Surface.CHAT, Surface.RESPONSES}:
             assert heard.calls[0][2] == text, seed
         arguments += len(called) + 2
-    assert arguments > 3 * CONVERSATIONS
+    assert arguments > 3 * conversations

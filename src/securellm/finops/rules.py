@@ -89,17 +89,18 @@ def tool_price(price: Price, tool: str) -> int | None:
 
 def unpriced_fields(estimate: Estimate, price: Price) -> tuple[str, ...]:
     """The fields of a request that can cost money and have no price or no bound."""
-    every_length = [resolved(rates) for rates in (price, *price.long_context)]
     fields = list(estimate.features)
-    fields += [
-        bucket
-        for bucket, used in (
-            ("audio_input", estimate.audio_input),
-            ("image_input", estimate.image_input),
-            ("audio_output", estimate.audio_output),
-        )
-        if used and any(rates[bucket] is None for rates in every_length)
-    ]
+    if estimate.audio_input or estimate.image_input or estimate.audio_output:
+        every_length = [resolved(rates) for rates in (price, *price.long_context)]
+        fields += [
+            bucket
+            for bucket, used in (
+                ("audio_input", estimate.audio_input),
+                ("image_input", estimate.image_input),
+                ("audio_output", estimate.audio_output),
+            )
+            if used and any(rates[bucket] is None for rates in every_length)
+        ]
     fields += [
         f"tools.{tool}"
         for tool, uses in estimate.server_tool_uses
@@ -134,8 +135,8 @@ def worst_case(estimate: Estimate, price: Price) -> Nanos:
         reachable = _reachable(price, tokens)
     elif any(_dearest_input(rates, estimate) for rates in reachable):
         raise _unpriced("context_window", "of the model is unknown, and the provider may fill it")
-    dearest_input = max(_dearest_input(rates, estimate) for rates in reachable)
-    dearest_output = max(_dearest_output(rates, estimate) for rates in reachable)
+    dearest_input = max([_dearest_input(rates, estimate) for rates in reachable])
+    dearest_output = max([_dearest_output(rates, estimate) for rates in reachable])
     picos = tokens * dearest_input + estimate.choices * estimate.output_cap * dearest_output
     permille = max(1_000, _tier_permille(price, estimate.service_tier) or 0)
     tools = estimate.choices * sum(
@@ -191,10 +192,10 @@ def cost(
 ) -> Nanos:
     """What a call did cost: the exact sum in picos, rounded up once. What has no price adds nothing: see `unpriced`."""
     rates = resolved(_rates_at(price, usage.prompt_tokens))
-    picos = sum(getattr(usage, bucket) * (rates[bucket] or 0) for bucket in BUCKETS)
+    picos = sum([getattr(usage, bucket) * (rates[bucket] or 0) for bucket in BUCKETS])
     stated = _tier_permille(price, service_tier)
     permille = 1_000 if stated is None else stated
-    tools = sum(uses * (_use_price(price, use) or 0) for use, uses in tool_uses.items())
+    tools = sum([uses * (_use_price(price, use) or 0) for use, uses in tool_uses.items()])
     return Nanos(_scaled(picos, permille) + price.per_request + tools)
 
 
@@ -222,7 +223,8 @@ def counted_whole(price: Price | None, tool_uses: Mapping[str, int]) -> bool:
 
 def plausible(usage: Usage, tool_uses: Mapping[str, int] = _NO_TOOLS) -> bool:
     """Whether the counts can be true at all: none below zero."""
-    return all(getattr(usage, bucket) >= 0 for bucket in BUCKETS) and all(uses >= 0 for uses in tool_uses.values())
+    least: int = min(*msgspec.structs.astuple(usage), *tool_uses.values())
+    return least >= 0
 
 
 def funded_estimate(estimate: Estimate, quote: Quote) -> Estimate:
@@ -344,12 +346,14 @@ def _tier_permille(price: Price, service_tier: str | None) -> int | None:
 
 def _rates_at(price: Price, prompt_tokens: int) -> Rates:
     """The rates of a call with a prompt of that length: the last tier it is above decides for all its tokens."""
+    if not price.long_context:
+        return price
     return next((tier for tier in reversed(price.long_context) if prompt_tokens > tier.above_tokens), price)
 
 
 def _reachable(price: Price, tokens: int) -> list[Rates]:
     """The rates that a call with so many tokens in its prompt, or fewer, can meet."""
-    return [price, *(tier for tier in price.long_context if tier.above_tokens < tokens)]
+    return [price, *[tier for tier in price.long_context if tier.above_tokens < tokens]]
 
 
 def _dearest_input(rates: Rates, estimate: Estimate) -> int:
@@ -363,7 +367,7 @@ def _dearest_input(rates: Rates, estimate: Estimate) -> int:
         possible.append(prices["audio_input"])
     if estimate.image_input or estimate.whole_context:
         possible.append(prices["image_input"])
-    return max(price for price in possible if price is not None)
+    return max([price for price in possible if price is not None])
 
 
 def _dearest_output(rates: Rates, estimate: Estimate) -> int:
@@ -371,7 +375,7 @@ def _dearest_output(rates: Rates, estimate: Estimate) -> int:
     possible = [prices["output"], prices["reasoning"]]
     if estimate.audio_output:
         possible.append(prices["audio_output"])
-    return max(price for price in possible if price is not None)
+    return max([price for price in possible if price is not None])
 
 
 def _unpriced(field: str, why: str) -> Refusal:

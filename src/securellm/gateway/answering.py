@@ -21,7 +21,7 @@ from securellm.gateway.batch_answers import (
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
 from securellm.gateway.closing import abandon, cause_of, close, settle
-from securellm.gateway.deadlines import refuse_late, time_left, too_late
+from securellm.gateway.deadlines import patience, refuse_late, time_left, too_late
 from securellm.gateway.errands import dialect_of, note_kept, told_name
 from securellm.gateway.headings import common_headers, cost_header, header_text, lane_headers, rate_headers_of
 from securellm.gateway.journal import Undecided
@@ -58,7 +58,8 @@ async def answer(
     """Attempt, screen, settle, record; then, and only then, let the last bytes go."""
     request = funded.request
     identified = funded.routed.screened.admitted.permitted.identified
-    common = (*common_headers(case, funded), *rate_headers_of(identified, snapshot, gates))
+    rates = rate_headers_of(identified.identity, identified.received.surface, snapshot, gates)
+    common = (*common_headers(case, funded), *rates)
     try:
         with gates.running.holding(case):
             if request.stream:
@@ -100,7 +101,7 @@ async def _first_answer(
         case.attempt_started = gates.clock.monotonic()
         case.may_be_billed = True
         try:
-            async with asyncio.timeout(time_left(received, gates.clock)):
+            async with patience(received, gates.clock):
                 upstream = await attempt(
                     funded,
                     target,
@@ -169,11 +170,11 @@ async def _whole(
     case: Case,
 ) -> None:
     """Read, screen, settle and send an answer that is not streamed."""
-    target = upstream.target
+    request, target = funded.request, upstream.target
     direction = direction_of(funded, target)
-    dialect = dialect_of(funded.request, target)
+    dialect = dialect_of(request, target)
     try:
-        async with asyncio.timeout(time_left(funded.received, gates.clock)):
+        async with patience(funded.received, gates.clock):
             body = await upstream.reply.read(MAX_REPLY)
     except TimeoutError:
         raise too_late() from None
@@ -182,7 +183,7 @@ async def _whole(
     content_type = upstream.content_type
     if dialect.read_media is not None and (dialect.raw or content_type != _JSON):
         document = None
-        facts = dialect.read_media(funded.request.document, body, content_type)
+        facts = dialect.read_media(request.document, body, content_type)
         content_type = upstream.described_type
     else:
         content_type = _JSON
@@ -197,13 +198,13 @@ async def _whole(
         raise facts.failure
     case.whole = True
     if document is not None:
-        await note_progress(funded.request, document.members(), target, snapshot, gates, case)
-        await note_background(funded.request, document, facts, target, model, snapshot, gates, case)
+        await note_progress(request, document.members(), target, snapshot, gates, case)
+        await note_background(request, document, facts, target, model, snapshot, gates, case)
     if direction is None:
-        await note_kept(facts, funded.request, target, gates, case)
+        await note_kept(facts, request, target, gates, case)
     screening = await screen_reply(facts.leaves, gates, case)
-    if holds_answers(funded.request):
-        answer = await read_answers(body, funded.request, target, snapshot, gates, case)
+    if holds_answers(request):
+        answer = await read_answers(body, request, target, snapshot, gates, case)
     elif document is None:
         answer = mended(body, facts.leaves, screening.replacements, facts.runs)
     else:
@@ -215,7 +216,7 @@ async def _whole(
             told = told_name(model, target, facts.model)
             if told is not None:
                 patch.set(facts.model_path, told)
-        for place, address in addresses(funded.request, document.members()):
+        for place, address in addresses(request, document.members()):
             patch.set(place, address)
         answer = patch.apply() if patch else body
         if direction is not None:
@@ -283,7 +284,7 @@ async def _stream(
     )
     await reply.begin((*served, *common))
     try:
-        async with asyncio.timeout(time_left(funded.received, gates.clock)):
+        async with patience(funded.received, gates.clock):
             async for data in upstream.reply:
                 case.note_first_byte()
                 ready = await relay.feed(data)

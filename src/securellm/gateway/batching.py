@@ -114,15 +114,15 @@ async def _permit(
     if identity.surfaces and surface not in identity.surfaces:
         raise Refusal(Code.SURFACE_NOT_ALLOWED, f"{place}: the virtual key is not scoped to {surface}")
     served = snapshot.models.get(name)
-    ruled = facts.policies is not None
     asked = msgspec.structs.replace(
         facts,
         model=name,
         surface=surface,
         errand=None,
-        needs=needs if ruled else frozenset(),
-        providers=frozenset(place.provider for place in served.candidates) if ruled and served else frozenset(),
+        needs=needs,
+        providers=frozenset(place.provider for place in served.candidates) if served else frozenset(),
     )
+    case.inner_facts.append(asked)
     try:
         return Asked(asked, await gates.ask("policy", gates.policy.permit(asked, decision_id=case.decision_id)), place)
     except Refusal as refusal:

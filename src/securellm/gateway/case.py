@@ -1,10 +1,22 @@
 """What one request's records will say: filled in as the story goes, read when a record is written."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from securellm.audit import Corrected, Denied, FindingCount, IdempotencyKey, Intent, Outcome, OutcomeStatus
+import msgspec
+
+from securellm.audit import (
+    Corrected,
+    Denied,
+    FindingCount,
+    IdempotencyKey,
+    Intent,
+    Outcome,
+    OutcomeStatus,
+    PolicyQuestion,
+    ScreeningFacts,
+)
 from securellm.cache import Cached, CacheKey, Claim, Finished
 from securellm.core.batches import Workload
 from securellm.core.clock import Clock
@@ -18,7 +30,7 @@ from securellm.gateway.model import Received, Request
 from securellm.guard import Blocked, Finding, GuardMode, Screening, StreamScreen, Verdict
 from securellm.identity import Identity
 from securellm.limits import Admission
-from securellm.policy import Facts, Permit, PolicyDenied
+from securellm.policy import Facts, Permit, PolicyDenied, guard_facts
 from securellm.routing import Plan, PlannedAttempt
 from securellm.storage import Operation
 
@@ -58,6 +70,10 @@ class Case:
         """The one provider that may answer: the caller said so, or what the request continues is kept there."""
         self.facts: Facts | None = None
         """What policy was asked about."""
+        self.inner_facts: list[Facts] = []
+        """What it was asked about each model that the requests of a batch ask."""
+        self.seen: Sequence[tuple[str, int]] | None = None
+        """The types and scores that screening found; None before, and where nobody looked."""
         self.policy_version = ""
         self.rules: tuple[str, ...] = ()
         """The ids of the rules that permitted it."""
@@ -116,21 +132,23 @@ class Case:
         self.attempt_started = received.started
         self._kept: dict[str, Kept] = {}
         self._gone: list[str] = []
-        self._prompt_findings: Counter[tuple[str, str, str]] = Counter()
-        self._reply_findings: Counter[tuple[str, str, str]] = Counter()
+        self._prompt_findings: list[_Kind] = []
+        self._reply_findings: list[_Kind] = []
 
     def screened(self, screening: Screening) -> None:
         self.guard_mode = screening.mode
         self.guard_version = screening.pack
         self.redact = screening.redact
-        self._prompt_findings.update(_kinds(screening.findings))
+        if self.seen is None and screening.mode is not GuardMode.OFF:
+            self.seen = screening.seen
+        self._prompt_findings += _kinds(screening.findings)
 
     def reply_screened(self, screening: Screening) -> None:
-        self._reply_findings.update(_kinds(screening.findings))
+        self._reply_findings += _kinds(screening.findings)
 
     def withheld(self, findings: Iterable[Finding]) -> None:
         """One part of a reply is not given out, for what was found in it."""
-        self._reply_findings.update(_kinds(findings))
+        self._reply_findings += _kinds(findings)
 
     def note_first_byte(self) -> None:
         if self.first_byte_us is None:
@@ -174,6 +192,7 @@ class Case:
             client_ip=self.received.client_ip or None,
             policy_version=self.policy_version,
             rules=self.rules,
+            asked=self._questions(),
             price_version=reservation.price_version,
             guard_version=self.guard_version,
             decision_ids=(self.decision_id,),
@@ -188,10 +207,10 @@ class Case:
 
     def outcome(self, settlement: Settlement, error: GatewayError | None) -> Outcome:
         if self.stream_screen is not None:
-            self._reply_findings.update(_kinds(self.stream_screen.findings))
+            self._reply_findings += _kinds(self.stream_screen.findings)
         findings = self._reply_findings
         if isinstance(error, Blocked):
-            findings = findings + Counter(_kinds(error.findings))
+            findings = findings + _kinds(error.findings)
         self.deposit = self._left_with_the_provider(settlement.reservation.tenant)
         self.key_freed = error is not None and self._certainly_unbilled(settlement)
         return Outcome(
@@ -239,7 +258,7 @@ class Case:
         identity = self.identity
         findings = self._prompt_findings
         if isinstance(error, Blocked):
-            findings = Counter(_kinds(error.findings))
+            findings = _kinds(error.findings)
         return Denied(
             request_id=self.received.request_id,
             trace_id=self.received.trace_id,
@@ -253,10 +272,26 @@ class Case:
             reason=error.reason,
             policy_version=self.policy_version or None,
             rules=error.rules if isinstance(error, PolicyDenied) else (),
+            asked=self._questions() if isinstance(error, PolicyDenied) else (),
             decision_id=self.decision_id,
             client_ip=self.received.client_ip or None,
             findings=_counts(findings),
         )
+
+    def _questions(self) -> tuple[PolicyQuestion, ...]:
+        """What policy was asked. What a file was uploaded with was screened then: its models are asked without that."""
+        if self.facts is None:
+            return ()
+        screened = None if self.seen is None else _screened(self.seen)
+        own = _question(self.facts, screened)
+        if not self.inner_facts:
+            return (own,)
+        screened = screened if self.asked else None
+        inner = (
+            msgspec.structs.replace(_question(facts, screened), model=facts.model, surface=facts.surface)
+            for facts in self.inner_facts
+        )
+        return (own, *inner)
 
     def _left_with_the_provider(self, tenant: str) -> Deposit | None:
         if self.target is None or not (self._kept or self._gone):
@@ -293,16 +328,50 @@ def _stated(claim: Claim) -> IdempotencyKey:
     return IdempotencyKey(key=claim.key.hex(), fingerprint=claim.fingerprint.hex(), expires_us=claim.expires_us)
 
 
-def _redacted(findings: Counter[tuple[str, str, str]]) -> bool:
+def _question(facts: Facts, screened: ScreeningFacts | None) -> PolicyQuestion:
+    return PolicyQuestion(
+        stream=facts.stream,
+        owner=facts.owner,
+        project=facts.project,
+        roles=tuple(sorted(facts.roles)),
+        channel=facts.channel,
+        providers=tuple(sorted(facts.providers)),
+        needs=tuple(sorted(facts.needs)),
+        approved_by=facts.approved_by,
+        data_class=facts.data_class,
+        region=facts.region,
+        residency=facts.residency,
+        budget_state=facts.budget_state,
+        screened=screened,
+    )
+
+
+_CLEAN = ScreeningFacts()
+
+
+def _screened(seen: Sequence[tuple[str, int]]) -> ScreeningFacts:
+    if not seen:
+        return _CLEAN
+    found = guard_facts(seen)
+    return ScreeningFacts(injection=found.injection, findings=tuple(sorted(found.findings)))
+
+
+_Kind = tuple[str, str, str]
+"""Of a finding: its type, the rule that found it, and what was done."""
+
+
+def _redacted(findings: Sequence[_Kind]) -> bool:
     return any(action == Verdict.REDACT for _, _, action in findings)
 
 
-def _kinds(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
+def _kinds(findings: Iterable[Finding]) -> list[_Kind]:
     return [(finding.type, finding.rule, finding.action.value) for finding in findings]
 
 
-def _counts(kinds: Counter[tuple[str, str, str]]) -> tuple[FindingCount, ...]:
+def _counts(kinds: Sequence[_Kind]) -> tuple[FindingCount, ...]:
+    if not kinds:
+        return ()
     return tuple(
         FindingCount(type=type_, rule=rule, action=action, count=count)
-        for (type_, rule, action), count in sorted(kinds.items())
+        for (type_, rule, action), count in sorted(Counter(kinds).items())
     )

@@ -47,7 +47,7 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
     try:
         snapshot = gates.snapshots.read()
         identified = await _identify(received, snapshot, gates, case)
-        reply.rates = partial(rate_headers_of, identified, snapshot, gates)
+        reply.rates = partial(rate_headers_of, identified.identity, received.surface, snapshot, gates)
         permitted = await _permit(identified, snapshot, gates, case)
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
         model = narrowed(served(permitted, tenant, snapshot), permitted.request, snapshot, case)
@@ -137,7 +137,8 @@ async def _identify(received: Received, snapshot: Snapshot, gates: Gates, case: 
 
 
 async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case: Case) -> Permitted:
-    request = await identified.received.read()
+    received = identified.received
+    request = await received.read(received)
     case.request = request
     identity = identified.identity
     tenant = snapshot.tenants.get(identity.tenant)
@@ -147,7 +148,7 @@ async def _permit(identified: Identified, snapshot: Snapshot, gates: Gates, case
     name, spelled_pin = (
         _spelled(request.model or snapshot.default_model, snapshot, tenant) if errand is None else ("", None)
     )
-    case.pinned = pinned_of(identified.received.pinned_provider, spelled_pin)
+    case.pinned = pinned_of(received.pinned_provider, spelled_pin)
     facts = case.facts = facts_of(identified, request, name, tenant, snapshot)
     case.model = facts.model
     case.policy_version = gates.policy.basis(facts)
@@ -175,7 +176,7 @@ async def _admit(permitted: Permitted, tenant: TenantFacts, snapshot: Snapshot, 
             tenant=tenant.id,
             key_id=key_id,
             limits=tenant.rates,
-            key_limits=snapshot.key_rates.get(key_id),
+            key_limits=snapshot.key_rates.get((tenant.id, key_id)),
             tokens=permitted.request.estimate.input_tokens,
         ),
     )
@@ -334,6 +335,7 @@ async def _replay(
     case: Case,
 ) -> None:
     """Give an answer again: no provider is asked, nothing is spent, and it is recorded all the same."""
+    identified = screened.admitted.permitted.identified
     await _route(screened, model, snapshot, gates, case, send=False)
     reservation = await gates.ask(
         "finops",
@@ -361,7 +363,7 @@ async def _replay(
             gates.idempotency.ended(case.claim, freed=False)
     common = (
         (b"x-securellm-decision-id", case.decision_id.encode("ascii")),
-        *rate_headers_of(screened.admitted.permitted.identified, snapshot, gates),
+        *rate_headers_of(identified.identity, identified.received.surface, snapshot, gates),
     )
     if isinstance(hit, Cached):
         case.model_served = hit.model_served

@@ -30,8 +30,8 @@ def facts_of(identified: Identified, request: Request, name: str, tenant: Tenant
         principal=identity.principal,
         owner=None if identity.user is None else f"user:{identity.user}",
         project=identity.project,
-        providers=frozenset({place.provider for place in served.candidates} if ruled and served is not None else ()),
-        needs=frozenset({need.value for need in request.needs} if ruled else ()),
+        providers=frozenset({place.provider for place in served.candidates} if served is not None else ()),
+        needs=frozenset([need.value for need in request.needs]),
     )
 
 
@@ -39,7 +39,7 @@ async def release(admitted: Admitted, screening: Screening, gates: Gates, case: 
     """Ask the policy again, now that it is known what the guard found. The former permit is of no use any more."""
     former = admitted.permitted
     assert case.facts is not None
-    found = None if screening.mode is GuardMode.OFF else screening.seen
+    found = case.seen = None if screening.mode is GuardMode.OFF else screening.seen
     permit = await gates.ask("policy", gates.policy.release(case.facts, found, decision_id=case.decision_id))
     permit = await release_inner(permit, found, gates, case)
     return Admitted(Permitted(former.identified, former.request, permit), admitted.admission)

@@ -1,16 +1,17 @@
 """The gateway's own headers on an answer."""
 
+from securellm.core.surfaces import Surface
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
 from securellm.gateway.model import Headers
 from securellm.gateway.ratelimits import rate_headers
 from securellm.gateway.snapshot import Snapshot
-from securellm.gateway.stages import Funded, Identified, Settled
+from securellm.gateway.stages import Funded, Settled
+from securellm.identity import Identity
 from securellm.routing import PlannedAttempt
 
 
-def rate_headers_of(identified: Identified, snapshot: Snapshot, gates: Gates) -> Headers:
-    identity = identified.identity
+def rate_headers_of(identity: Identity, surface: Surface, snapshot: Snapshot, gates: Gates) -> Headers:
     tenant = snapshot.tenants.get(identity.tenant)
     if tenant is None:
         return ()
@@ -18,9 +19,9 @@ def rate_headers_of(identified: Identified, snapshot: Snapshot, gates: Gates) ->
         tenant=tenant.id,
         key_id=identity.key_id,
         limits=tenant.rates,
-        key_limits=snapshot.key_rates.get(identity.key_id),
+        key_limits=snapshot.key_rates.get((tenant.id, identity.key_id)),
     )
-    return rate_headers(remaining, identified.received.surface, now_us=gates.clock.now_us())
+    return rate_headers(remaining, surface, now_us=gates.clock.now_us())
 
 
 def common_headers(case: Case, funded: Funded) -> Headers:
@@ -50,6 +51,9 @@ def cost_header(settled: Settled) -> Headers:
     return ((b"x-securellm-cost-nanos", str(settlement.settled).encode("ascii")),)
 
 
+_IN_A_HEADER = bytes(byte if 32 < byte < 127 else ord("?") for byte in range(256))
+
+
 def header_text(text: str, *, longest: int = 128) -> bytes:
     """Text that is not ours, fit for a header."""
-    return bytes(byte if 32 < byte < 127 else 63 for byte in text.encode("ascii", "replace")[:longest])
+    return text.encode("ascii", "replace")[:longest].translate(_IN_A_HEADER)

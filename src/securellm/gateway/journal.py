@@ -1,7 +1,7 @@
 """The story's records, each with the money it moves in one durable transaction."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -21,8 +21,11 @@ from securellm.telemetry.metrics import Metrics
 
 _log = logger("journal")
 
-_MOST_CAUSES = 10_000
-"""Causes and networks kept apart in one second; beyond them they are counted together."""
+_MOST_CAUSES = 100
+"""Causes and networks kept apart in one second; beyond them they are counted together.
+
+So many records a second can strangers cause at most, however many addresses they have: some 30 KB.
+"""
 
 
 class Undecided(Fault):
@@ -40,8 +43,12 @@ class Journal:
         self._clock = clock
         self._metrics = metrics
         self._seconds = seconds
-        self._unauthenticated: Counter[tuple[Code, str]] = Counter()
+        self._unauthenticated: Counter[tuple[Code, str, bool]] = Counter()
         self._closings: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        """What waits to become durable, and until when: in the order of its submission, in which it does."""
 
     @property
     def healthy(self) -> bool:
@@ -113,10 +120,11 @@ class Journal:
             return
         await self._durable(self._audit.appending(case.denied(error)))
 
-    def deny_unauthenticated(self, error: GatewayError, client_ip: str) -> None:
-        key = (error.code, network_of(client_ip))
+    def deny_unauthenticated(self, error: GatewayError, client_ip: str, *, admin: bool = False) -> None:
+        """Count a refusal of somebody unknown, on the admin listener or on the clients'."""
+        key = (error.code, network_of(client_ip), admin)
         if key not in self._unauthenticated and len(self._unauthenticated) >= _MOST_CAUSES:
-            key = (error.code, "others")
+            key = (error.code, "others", admin)
         self._unauthenticated[key] += 1
 
     async def flush_unauthenticated(self) -> None:
@@ -125,8 +133,8 @@ class Journal:
         if counted:
             await self._durable(
                 *(
-                    self._audit.appending(DeniedAggregate(count=count, network=network, code=code))
-                    for (code, network), count in sorted(counted.items())
+                    self._audit.appending(DeniedAggregate(count=count, network=network, code=code, admin=admin))
+                    for (code, network, admin), count in sorted(counted.items())
                 )
             )
 
@@ -158,17 +166,33 @@ class Journal:
         started = self._clock.monotonic()
         # A record once submitted is written, whether or not its request still waits for it.
         future = self._writer.submit(*operations, new_work=new_work)
-        timer = asyncio.get_running_loop().call_later(self._seconds, self._give_up, future)
-        try:
-            await future
-        finally:
-            timer.cancel()
+        self._bound(future)
+        await future
         self._metrics.audit_lag.observe(self._clock.monotonic() - started)
 
-    def _give_up(self, future: asyncio.Future[None]) -> None:
-        if not future.done():
-            reason = f"the journal took longer than {self._seconds:g} s"
-            future.set_exception(Undecided(Code.AUDIT_UNAVAILABLE, reason))
+    def _bound(self, future: asyncio.Future[None]) -> None:
+        """Give it up after a while. One timer, for whatever waits longest, stands for all of them."""
+        loop = future.get_loop()
+        if loop is not self._loop:
+            self._loop, self._timer = loop, None
+            self._waiting.clear()
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+        self._waiting.append((loop.time() + self._seconds, future))
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._give_up, loop)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        while self._waiting:
+            until, future = self._waiting[0]
+            if not future.done():
+                if loop.time() < until:
+                    self._timer = loop.call_at(until, self._give_up, loop)
+                    return
+                reason = f"the journal took longer than {self._seconds:g} s"
+                future.set_exception(Undecided(Code.AUDIT_UNAVAILABLE, reason))
+            self._waiting.popleft()
 
     async def _behind(self, act: Callable[[], None]) -> None:
         """Act once all that was submitted before is durable."""

@@ -71,7 +71,7 @@ class Inner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """A request whose headers have arrived. `read` takes the body in and extracts its facts, once."""
+    """A request whose headers have arrived."""
 
     request_id: str
     trace_id: str
@@ -90,7 +90,9 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     pinned_provider: str | None
     idempotency_key: str | None = None
     """What the caller calls this request, so that asking again is not asking twice."""
-    read: Callable[[], Awaitable[Request]]
+    read: "Callable[[Received], Awaitable[Request]]"
+    """Takes the body in and extracts its facts, once. It is given this request, which it does not hold: what holds
+    itself stays in memory until the garbage collector looks for it."""
     left: Callable[[], bool]
     """Whether the client has gone away: why the story was cancelled, if it was."""
 

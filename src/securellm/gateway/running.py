@@ -20,12 +20,10 @@ class Running:
     def __init__(self, snapshots: Snapshots, clock: Clock) -> None:
         self._snapshots = snapshots
         self._clock = clock
-        self._by_key: dict[str, set[Holding]] = {}
-        self._by_tenant: dict[str, set[Holding]] = {}
-        self._expiring: dict[Holding, int] = {}
+        self._held: dict[Holding, Identity] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_tenant.values()))
+        return len(self._held)
 
     def holding(self, case: Case) -> "Holding":
         """Go on only while the caller may.
@@ -39,20 +37,25 @@ class Running:
     def review(self, keys: Iterable[str] | None = None) -> None:
         """Cut what runs for keys and tenants that the current snapshot no longer lets in; of all, or of `keys`."""
         snapshot, now_us = self._snapshots.current, self._clock.now_us()
-        for key_id in list(self._by_key) if keys is None else keys:
-            held = self._by_key.get(key_id)
-            if held and (ending := _ended(key_id, snapshot, now_us=now_us)) is not None:
-                _cut(held, ending)
-        if keys is None:
-            for tenant in self._by_tenant.keys() - snapshot.tenants.keys():
-                _cut(self._by_tenant[tenant], _tenant_removed)
+        reviewed = None if keys is None else frozenset(keys)
+        for held, identity in list(self._held.items()):
+            if reviewed is not None and identity.key_id not in reviewed:
+                continue
+            ending = _ended(identity.key_id, snapshot, now_us=now_us)
+            if ending is None and reviewed is None and identity.tenant not in snapshot.tenants:
+                ending = _tenant_removed
+            if ending is not None:
+                held.cut(ending)
 
     def watch(self) -> None:
         """Cut what runs for keys that have expired by now, and for tenants whose fence has been passed."""
         now_us = self._clock.now_us()
-        _cut([held for held, expires_us in self._expiring.items() if expires_us <= now_us], _expired)
-        for tenant in [tenant for tenant in self._by_tenant if self._snapshots.is_stale_for(tenant)]:
-            _cut(self._by_tenant[tenant], self._stale)
+        stale_for = {tenant: self._snapshots.is_stale_for(tenant) for tenant in self._tenants()}
+        for held, identity in list(self._held.items()):
+            if held.expires_us is not None and held.expires_us <= now_us:
+                held.cut(_expired)
+            elif stale_for[identity.tenant]:
+                held.cut(self._stale)
 
     def ended(self, identity: Identity) -> Ending | None:
         """Why this caller, once let in, is not any more; None while they are."""
@@ -64,20 +67,19 @@ class Running:
             return self._stale
         return ending
 
-    def enter(self, held: "Holding", identity: Identity) -> None:
-        self._by_key.setdefault(identity.key_id, set()).add(held)
-        self._by_tenant.setdefault(identity.tenant, set()).add(held)
+    def enter(self, held: "Holding", identity: Identity) -> int | None:
+        """When the right to go on ends by itself: microseconds since the Unix epoch."""
+        self._held[held] = identity
         key = self._snapshots.current.keys.get(identity.key_id)
-        ends = [end for end in (identity.expires_us, None if key is None else key.expires_us) if end is not None]
-        if ends:
-            self._expiring[held] = min(ends)
+        if key is None or key.expires_us is None:
+            return identity.expires_us
+        return key.expires_us if identity.expires_us is None else min(key.expires_us, identity.expires_us)
 
-    def leave(self, held: "Holding", identity: Identity) -> None:
-        self._expiring.pop(held, None)
-        for index, name in ((self._by_key, identity.key_id), (self._by_tenant, identity.tenant)):
-            index[name].discard(held)
-            if not index[name]:
-                del index[name]
+    def leave(self, held: "Holding") -> None:
+        del self._held[held]
+
+    def _tenants(self) -> set[str]:
+        return {identity.tenant for identity in self._held.values()}
 
     def _stale(self) -> Fault:
         return stale(self._snapshots.age)
@@ -86,11 +88,12 @@ class Running:
 class Holding:
     """One block of one story, which can be cut."""
 
-    __slots__ = ("_cancelling", "_case", "_running", "_task")
+    __slots__ = ("_cancelling", "_case", "_running", "_task", "expires_us")
 
     def __init__(self, running: Running, case: Case) -> None:
         self._running = running
         self._case = case
+        self.expires_us: int | None = None
 
     def cut(self, ending: Ending) -> None:
         """Stop the story; the first time counts."""
@@ -108,14 +111,13 @@ class Holding:
         assert task is not None
         self._task: asyncio.Task[object] = task
         self._cancelling = task.cancelling()
-        self._running.enter(self, case.identity)
+        self.expires_us = self._running.enter(self, case.identity)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         case = self._case
-        assert case.identity is not None
-        self._running.leave(self, case.identity)
+        self._running.leave(self)
         # As in asyncio.timeout: the cancellation is ours, unless somebody else asked for one as well.
         if case.cut is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise case.cut() from None
@@ -148,8 +150,3 @@ def _expired() -> Refusal:
 
 def _tenant_removed() -> Refusal:
     return Refusal(Code.REVOKED_KEY, "the key's tenant was removed")
-
-
-def _cut(held: Iterable[Holding], ending: Ending) -> None:
-    for each in list(held):
-        each.cut(ending)

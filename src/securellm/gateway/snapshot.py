@@ -62,8 +62,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     default_model: str
     provider_rates: Mapping[str, Rate]
     policy_version: str
-    key_rates: Mapping[str, TenantRates] = {}
-    """Limits of single keys, by the key's id."""
+    key_rates: Mapping[tuple[str, str], TenantRates] = {}
+    """Limits of single keys, by the tenant that set them and the key's id: nobody slows another's key down."""
     services: ServiceTable = NO_SERVICES
     policies: Policies = NO_POLICIES
     """The bundles in force, and in the shadow."""

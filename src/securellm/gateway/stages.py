@@ -21,9 +21,12 @@ from securellm.providers import Translated
 from securellm.routing import Plan
 
 
-def _prove(proof: object, expected: type) -> None:
-    if type(proof) is not expected:
-        raise Fault(Code.GATE_FAILED, f"a gate returned {type(proof).__name__} where {expected.__name__} was due")
+def _prove(*proofs: object, due: tuple[type, ...]) -> None:
+    if tuple(map(type, proofs)) != due:
+        found, expected = next(
+            (type(proof), each) for proof, each in zip(proofs, due, strict=True) if type(proof) is not each
+        )
+        raise Fault(Code.GATE_FAILED, f"a gate returned {found.__name__} where {expected.__name__} was due")
 
 
 class Identified(msgspec.Struct, frozen=True):
@@ -33,8 +36,7 @@ class Identified(msgspec.Struct, frozen=True):
     identity: Identity
 
     def __post_init__(self) -> None:
-        _prove(self.received, Received)
-        _prove(self.identity, Identity)
+        _prove(self.received, self.identity, due=(Received, Identity))
 
 
 class Permitted(msgspec.Struct, frozen=True):
@@ -45,9 +47,7 @@ class Permitted(msgspec.Struct, frozen=True):
     permit: Permit
 
     def __post_init__(self) -> None:
-        _prove(self.identified, Identified)
-        _prove(self.request, Request)
-        _prove(self.permit, Permit)
+        _prove(self.identified, self.request, self.permit, due=(Identified, Request, Permit))
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -57,8 +57,7 @@ class Admitted(msgspec.Struct, frozen=True):
     admission: Admission
 
     def __post_init__(self) -> None:
-        _prove(self.permitted, Permitted)
-        _prove(self.admission, Admission)
+        _prove(self.permitted, self.admission, due=(Permitted, Admission))
 
 
 class Screened(msgspec.Struct, frozen=True):
@@ -68,8 +67,7 @@ class Screened(msgspec.Struct, frozen=True):
     screening: Screening
 
     def __post_init__(self) -> None:
-        _prove(self.admitted, Admitted)
-        _prove(self.screening, Screening)
+        _prove(self.admitted, self.screening, due=(Admitted, Screening))
         if self.admitted.permitted.permit.awaits_guard:
             raise Fault(Code.GATE_FAILED, "the policy was not asked about what screening found")
 
@@ -83,10 +81,9 @@ class Routed(msgspec.Struct, frozen=True):
     """The request in the other dialects that the plan speaks."""
 
     def __post_init__(self) -> None:
-        _prove(self.screened, Screened)
-        _prove(self.plan, Plan)
+        _prove(self.screened, self.plan, due=(Screened, Plan))
         spoken = self.screened.admitted.permitted.identified.received.surface
-        if any(attempt.surface not in (spoken, *self.translations) for attempt in self.plan.attempts):
+        if not {attempt.surface for attempt in self.plan.attempts} - {spoken} <= self.translations.keys():
             raise Fault(Code.GATE_FAILED, "the plan speaks a dialect that the request was not translated into")
 
 
@@ -104,9 +101,7 @@ class Funded(msgspec.Struct, frozen=True):
     recorded: Recorded
 
     def __post_init__(self) -> None:
-        _prove(self.routed, Routed)
-        _prove(self.reservation, Reservation)
-        _prove(self.recorded, Recorded)
+        _prove(self.routed, self.reservation, self.recorded, due=(Routed, Reservation, Recorded))
         if not self.received.request_id == self.reservation.request_id == self.recorded.request_id:
             raise Fault(Code.GATE_FAILED, "the reservation or the record is another request's")
 
@@ -127,6 +122,4 @@ class Settled(msgspec.Struct, frozen=True):
     recorded: Recorded
 
     def __post_init__(self) -> None:
-        _prove(self.funded, Funded)
-        _prove(self.settlement, Settlement)
-        _prove(self.recorded, Recorded)
+        _prove(self.funded, self.settlement, self.recorded, due=(Funded, Settlement, Recorded))

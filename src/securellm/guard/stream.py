@@ -41,7 +41,7 @@ class _Channel:
         if final:
             settled = length
         else:
-            live = min(view.origin(detectors.live_from(view.data), length) for view in views)
+            live = min([view.origin(detectors.live_from(view.data), length) for view in views])
             settled = max(before, min(decoded, live))
         self._find(views, before, settled)
         if self._quotes is not None:
@@ -83,7 +83,7 @@ class _Channel:
         context = [view.index_of(settled) - detectors.CONTEXT for view in views]
         if min(context) <= 0:
             return
-        cut = min(view.origin(at, len(self._text)) for view, at in zip(views, context, strict=True))
+        cut = min([view.origin(at, len(self._text)) for view, at in zip(views, context, strict=True)])
         if boundaries is not None:
             known = bisect_right(boundaries, cut)
             cut = boundaries[known - 1] if known else 0
@@ -154,18 +154,21 @@ class StreamScreen:
         """
         if channel not in self._channels or start >= end:
             return ()
+        regions = self._channels[channel].merger.regions
+        if not regions:
+            return ()
         return tuple(
             (max(start, region.start), min(end, region.end), region.text if region.start >= start else "")
-            for region in self._channels[channel].merger.regions
+            for region in regions
             if region.severity and region.start < end and region.end > start
         )
 
     def forget(self, channel: str, upto: int) -> None:
         """Promise never to ask for cuts before `upto` again."""
-        if channel in self._channels:
-            regions = self._channels[channel].merger.regions
-            kept = [region for region in regions[:-1] if region.end > upto]
-            regions[:] = [*kept, *regions[-1:]]
+        state = self._channels.get(channel)
+        if state is not None and len(state.merger.regions) > 1:
+            *regions, last = state.merger.regions
+            state.merger.regions[:] = [*(region for region in regions if region.end > upto), last]
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -13,6 +13,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
+Answer = Callable[[Send, int, RawHeaders, bytes], Awaitable[None]]
 
 
 _DISCARD_BYTES = 1024 * 1024
@@ -22,6 +23,10 @@ _DISCARD_SECONDS = 0.25
 
 CONNECTION_LOST = "securellm.connection_lost"
 """The ASGI extension under which a future stands (`future`) that is done once the client's connection is lost."""
+
+
+ANSWER = "securellm.answer"
+"""The ASGI extension under which a function stands (`answer`) that takes `send` and a whole answer, for one write."""
 
 
 class ClientGone(Exception):
@@ -49,6 +54,10 @@ class Exchange(Protocol):
         """Have `act` called once the client has left, after its body was read; calling the result takes that back."""
         ...
 
+    async def answer(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """All of it at once; `headers` hold its content-length."""
+        ...
+
     async def head(self, status: int, headers: RawHeaders) -> None: ...
 
     async def write(self, data: bytes, *, last: bool) -> None: ...
@@ -68,8 +77,9 @@ class AsgiExchange:
         client = scope.get("client")
         self.peer: str = client[0] if client else ""
         self._unread = True
-        connection = scope.get("extensions", {}).get(CONNECTION_LOST)
-        self._lost: asyncio.Future[None] | None = None if connection is None else connection["future"]
+        extensions = scope.get("extensions", {})
+        self._lost: asyncio.Future[None] | None = extensions.get(CONNECTION_LOST, {}).get("future")
+        self._answer: Answer | None = extensions.get(ANSWER, {}).get("answer")
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         encodings = [
@@ -129,6 +139,13 @@ class AsgiExchange:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    async def answer(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        if self._answer is not None:
+            await self._answer(self._send, status, headers, body)
+            return
+        await self.head(status, headers)
+        await self.write(body, last=True)
 
     async def head(self, status: int, headers: RawHeaders) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -247,9 +247,11 @@ async def process(body: bytes, received: Received, gates: Gates, reply: "Process
 class Processed:
     """Turns the answer of a chat completion into that of a processed text, on its way to the client."""
 
-    def __init__(self, reply: Reply, received: Received, clock: Clock) -> None:
+    def __init__(self, reply: Reply, *, request_id: str, started: float, clock: Clock) -> None:
+        """`started`: monotonic seconds at the request line."""
         self._reply = reply
-        self._received = received
+        self._request_id = request_id
+        self._started = started
         self._clock = clock
         self.offered: tuple[str, ...] = ()
         """What the person asked to have remembered: kept nowhere until they say yes."""
@@ -269,8 +271,8 @@ class Processed:
 
     async def send(self, status: int, headers: Headers, body: bytes) -> None:
         said = _said(body)
-        said["latency_ms"] = round((self._clock.monotonic() - self._received.started) * 1000)
-        said["request_id"] = self._received.request_id
+        said["latency_ms"] = round((self._clock.monotonic() - self._started) * 1000)
+        said["request_id"] = self._request_id
         if self.offered:
             said["suggestions"] = [{"text": offer} for offer in self.offered]
         await self._reply.send(status, headers, json.dumps(said, ensure_ascii=False).encode("utf-8"))

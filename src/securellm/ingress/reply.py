@@ -74,8 +74,7 @@ class HttpReply:
         self.started = self.finished = True
         self.status = status
         length = (b"content-length", str(len(body)).encode("ascii"))
-        await self._exchange.head(status, [*self._always(), *headers, length])
-        await self._exchange.write(body, last=True)
+        await self._exchange.answer(status, [*self._always(), *headers, length], body)
 
     async def expect_stream(self, headers: Headers) -> None:
         """Begin by ourselves once the silence before the first event has lasted one heartbeat."""

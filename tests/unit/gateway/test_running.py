@@ -78,7 +78,7 @@ class Stage:
 
 
 def received() -> Received:
-    async def read() -> None:
+    async def read(_: Received) -> None:
         raise AssertionError
 
     return Received(
@@ -116,7 +116,7 @@ async def cut_by(stage: Stage, case: Case, act: Callable[[], None]) -> str:
     await began.wait()
     assert len(stage.running) == 1
     act()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         ending = await task
     assert len(stage.running) == 0
     assert task.cancelling() == 0

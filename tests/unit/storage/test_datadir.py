@@ -20,6 +20,17 @@ with DataDir(pathlib.Path(sys.argv[1])).lock():
 """
 
 
+def test_the_owner_is_whoever_holds_the_lock_and_asking_takes_it_from_nobody(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    assert data.owner() is None
+    with data.lock():
+        assert data.owner() == str(os.getpid())
+        assert DataDir(data.root).owner() == str(os.getpid())
+    assert data.owner() is None
+    assert not DataDir(tmp_path / "absent").owner()
+    assert not (tmp_path / "absent").exists()
+
+
 def test_the_directory_is_made_private_with_its_lock(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "var" / "securellm")
     with data.lock():

@@ -59,6 +59,24 @@ def test_a_provider_named_by_its_address_is_verified_by_it(ours: Authority) -> N
     run(story())
 
 
+def test_a_pinned_peer_is_known_by_its_certificate_alone(ours: Authority) -> None:
+    certificate, secret = ours.issue("public.example")
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(certificate, secret)
+    pinned = TlsOptions(pinned=certificate.read_text())
+
+    async def story() -> None:
+        async with serving(answering(), tls=own) as provider, pooled(Pool(provider.target, tls=pinned)) as pool:
+            assert await (await pool.send(GET, timeouts=PATIENT)).read(2) == b"ok"
+        async with serving(answering(), tls=ours.server("localhost")) as provider:
+            assert "certificate was not accepted" in (await refused(provider.target, pinned)).reason
+
+    run(story())
+    for options in (TlsOptions(pinned="nothing"), TlsOptions(pinned=certificate.read_text(), ca_file=ours.file)):
+        with pytest.raises(ValueError, match="pinned"):
+            Pool(Target(scheme="https", host="localhost", port=443), tls=options)
+
+
 def test_an_unknown_authority_or_another_name_is_unreachable_and_sends_nothing(
     ours: Authority, theirs: Authority
 ) -> None:
