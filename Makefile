@@ -58,10 +58,11 @@ test: setup-dev ## Lint, types, contracts, docs and the test suite
 	$(MAKE) --no-print-directory suite
 
 # Four parts side by side on two cores: while one waits for sockets, disks and processes, another computes.
-PART_1 := tests/flows --ignore-glob='*/flows/test_[o-z]*'
+SHARED := tests/unit/audit tests/unit/gateway tests/unit/guard
+PART_1 := $(SHARED) tests/flows --ignore-glob='*/flows/test_[o-z]*'
 PART_2 := tests/flows --ignore-glob='*/flows/test_[a-n]*'
 PART_3 := tests/adversarial tests/clients tests/contract tests/docs tests/oidc
-PART_4 := $(filter-out tests/flows $(PART_3) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+PART_4 := $(filter-out tests/flows $(PART_3) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) $(SHARED:%=--ignore=%)
 suite: ## The test suite alone, in four processes
 	@failed=1; told=$$(mktemp -d) && trap 'rm -rf "$$told"' EXIT && \
 	part() { WARM=1 $(BIN)/pytest -m "not slow" -p no:cacheprovider "$$@"; } && \

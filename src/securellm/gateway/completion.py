@@ -100,6 +100,9 @@ async def places_for(received: Received, gates: Gates) -> tuple[str, frozenset[s
     except GatewayError as error:
         await _deny(gates, case, error)
         raise
+    except BaseException as error:
+        gates.journal.afterwards(_deny(gates, case, cause_of(error, case)))
+        raise
     return tenant.id, frozenset(place.provider for place in places)
 
 

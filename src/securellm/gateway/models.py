@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from securellm.core.capabilities import Capability
-from securellm.core.errors import Code, GatewayError, Refusal
+from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.completion import recognise
@@ -28,19 +28,18 @@ class VisibleModel(NamedTuple):
 
 
 async def list_models(gates: Gates, *, credential: str | None, client_ip: str) -> tuple[VisibleModel, ...]:
-    """Only what this key may use; models of others do not exist here. Raises `Refusal` as any request does."""
+    """Only what this key may use; models of others do not exist here.
+
+    Raises `Refusal` as any request does; whoever answers records it.
+    """
     snapshot = gates.snapshots.read()
-    try:
-        identity = await recognise(gates, snapshot, credential, client_ip)
-        tenant = snapshot.tenants.get(identity.tenant)
-        if tenant is None:
-            raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
-        ended = gates.running.ended(identity)
-        if ended is not None:
-            raise ended()
-    except GatewayError as error:
-        gates.journal.deny_unauthenticated(error, client_ip)
-        raise
+    identity = await recognise(gates, snapshot, credential, client_ip)
+    tenant = snapshot.tenants.get(identity.tenant)
+    if tenant is None:
+        raise Refusal(Code.INVALID_KEY, "the key's tenant does not exist any more")
+    ended = gates.running.ended(identity)
+    if ended is not None:
+        raise ended()
     names = visible_models(key_models=identity.models, tenant_models=tenant.models, known_models=snapshot.models.keys())
     return tuple(_visible(snapshot.models[name], identity.surfaces) for name in names)
 

@@ -11,6 +11,7 @@ from securellm.core.messages import Leaf, Role
 from securellm.core.surfaces import Surface
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Case
+from securellm.gateway.closing import cause_of
 from securellm.gateway.completion import recognise
 from securellm.gateway.model import Received
 from securellm.gateway.snapshot import TenantFacts
@@ -61,6 +62,9 @@ async def visiting(received: Received, gates: Gates) -> AsyncIterator[Visitor]:
         if case.identity is not None:
             error.decision_id = error.decision_id or case.decision_id
         await gates.journal.deny(case, error)
+        raise
+    except BaseException as error:
+        gates.journal.afterwards(gates.journal.deny(case, cause_of(error, case)))
         raise
 
 

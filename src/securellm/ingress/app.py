@@ -31,7 +31,7 @@ from securellm.ingress.query import Query
 from securellm.ingress.reply import HttpReply
 from securellm.ingress.routes import Place, Route
 from securellm.providers import Errand
-from securellm.telemetry.logs import logger
+from securellm.telemetry.logs import logger, place_of
 from securellm.telemetry.metrics import Metrics
 
 _log = logger("ingress")
@@ -132,8 +132,9 @@ class Ingress:
             self._metrics.refusals.labels(error.code.value).inc()
             await reply.refuse(error, close=error.code is Code.REQUEST_TIMEOUT or not await exchange.discard())
         except Exception as error:  # noqa: BLE001 - one of the three named places: the edge
-            _log.error("unexpected", request_id=reply.request_id, error=type(error).__name__, where=_where(error))
-            await reply.refuse(Fault(Code.INTERNAL, "an unexpected error stopped this request"), close=True)
+            _log.error("unexpected", request_id=reply.request_id, error=type(error).__name__, where=place_of(error))
+            self._metrics.refusals.labels(Code.INTERNAL.value).inc()
+            await reply.refuse(_shown(error), close=True)
         finally:
             reply.close()
             self._note(exchange, reply, self._clock.monotonic() - started)
@@ -178,14 +179,16 @@ class Ingress:
                 self._read_head(exchange, reply)
                 raise Refusal(Code.NOT_FOUND, f"nothing is served at {exchange.path[:128]}")
             opening = self._open(exchange, destination, reply, started)
-        except GatewayError as error:
-            # No story has begun that could record it.
-            self.gates.journal.deny_unauthenticated(error, exchange.peer)
+            if isinstance(destination, Listed):
+                await self._answer_listing(exchange, destination, opening, reply)
+                return
+        except ClientGone:
             raise
-        if isinstance(destination, Listed):
-            await self._answer_listing(exchange, destination, opening, reply)
-        else:
-            await self._answer_governed(exchange, destination, opening, reply, started)
+        except Exception as error:
+            # No story has begun that could record it.
+            self.gates.journal.deny_unauthenticated(_shown(error), exchange.peer)
+            raise
+        await self._answer_governed(exchange, destination, opening, reply, started)
 
     async def _answer_governed(
         self,
@@ -364,8 +367,8 @@ class _Call:
             self._story.cancel()
 
 
-def _where(error: BaseException) -> str:
-    step = error.__traceback__
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    return f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}" if step is not None else ""
+def _shown(error: Exception) -> GatewayError:
+    """What is recorded and answered: of a defect, that there was one."""
+    if isinstance(error, GatewayError):
+        return error
+    return Fault(Code.INTERNAL, "an unexpected error stopped this request")

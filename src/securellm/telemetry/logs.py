@@ -97,6 +97,14 @@ def redact_by_type(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
     return event
 
 
+def place_of(error: BaseException) -> str:
+    """The function and line where an exception was raised: of a traceback, all that carries no content."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return f"{step.tb_frame.f_code.co_qualname}:{step.tb_lineno}" if step is not None else ""
+
+
 def repeats_secret(text: str) -> bool:
     """Whether a text that somebody else wrote holds a secret of ours."""
     return any(secret in text for secret in _concealed)
