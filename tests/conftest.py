@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -22,6 +23,8 @@ _asked = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets what it starts in the background ignore interrupts, and that would be handed on to every command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_claimed] = {}
     config.stash[_absent] = {}
     config.stash[_asked] = config.args_source is not pytest.Config.ArgsSource.ARGS

@@ -6,6 +6,7 @@ import functools
 import http.client
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -170,13 +171,19 @@ def _value(value: object) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on at this moment."""
+    """Ports of the loopback that nobody listens on at this moment.
+
+    Below those that the kernel hands out: a connection of another test must not take one before its gateway does.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
+        while len(found) < count:
+            each = stack.enter_context(socket.socket())
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
+                found.append(each.getsockname()[1])
+    return found
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -291,6 +298,7 @@ class GatewayProcess:
     def _alive(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
+            socket.create_connection(("127.0.0.1", self.admin_port), timeout=2).close()
             connection.request("GET", "/livez")
             return connection.getresponse().status == 200
         except OSError:

@@ -453,7 +453,11 @@ def owners_words(name: str) -> list[str]:
 
 def test_a_journal_that_was_changed_on_disk_is_not_shipped(journal: Journal, postgres: Database) -> None:
     with closing(sqlite3.connect(journal.path)) as raw:
-        raw.execute("UPDATE records SET entry = CAST(replace(entry, 'gpt-4o', 'gpt-4x') AS BLOB) WHERE seq = 6")
+        changed = raw.execute(
+            "UPDATE records SET entry = CAST(replace(entry, 'gpt-4o', 'gpt-4x') AS BLOB)"
+            " WHERE seq = (SELECT min(seq) FROM records WHERE instr(entry, 'gpt-4o'))"
+        )
+        assert changed.rowcount == 1
         raw.commit()
     with pytest.raises(StorageDamaged):
         ship(journal, postgres)

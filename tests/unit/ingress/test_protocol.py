@@ -44,7 +44,7 @@ async def connected(app: App) -> tuple[Hardened, Wire]:
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
         await app(AsgiExchange(scope, receive, send))
 
-    config = Config(asgi, lifespan="off", timeout_keep_alive=REST)  # type: ignore[arg-type]
+    config = Config(asgi, lifespan="off", timeout_keep_alive=REST, log_config=None)  # type: ignore[arg-type]
     config.load()
     kind = hardened(request_timeout=REST, max_headers=4096, refused=lambda _: None)
     protocol, wire = kind(config, ServerState(), {}), Wire()
