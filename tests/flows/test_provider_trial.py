@@ -25,7 +25,7 @@ def tried(directory: Path, upstream: FakeUpstream, provider: str, **which: str |
     with application(directory, site) as app:
         trial = asyncio.run(try_provider(app, provider, **which))  # type: ignore[arg-type]
         assert app.finops.snapshot().holds == ()
-        assert all(key.revoked_us is not None for key in app.registry.page().keys)
+        assert all(key.revoked_us is not None for key in app.control.read(app.keyring.page))
     return trial
 
 

@@ -45,7 +45,6 @@ _RESOURCES = (
     add_services,
     add_tokens,
     add_keys,
-    add_providers,
     add_models,
     add_budgets,
     add_limits,
@@ -53,7 +52,7 @@ _RESOURCES = (
     add_audit,
     add_decisions,
 )
-_CRITICAL = (add_grants, add_policies, add_proposals)
+_CRITICAL = (add_providers, add_grants, add_policies, add_proposals)
 
 
 def build_admin(ports: Ports) -> FastAPI:
@@ -96,7 +95,6 @@ def bare(ports: Ports) -> FastAPI:
     app.add_exception_handler(StorageError, problems.answer_storage_error)
     app.add_exception_handler(HTTPException, problems.answer_http_error)
     app.add_exception_handler(RequestValidationError, problems.answer_validation_error)
-    app.add_exception_handler(Exception, problems.answer_unexpected)
     return app
 
 

@@ -190,8 +190,12 @@ class Call:
         tenant: str | None,
         scope: Scope = EVERYWHERE,
         approval: str | None = None,
+        alone: bool = False,
     ) -> T:
-        """Do `work` in one transaction with its audit record, and have it in force before this returns."""
+        """Do `work` in one transaction with its audit record, and have it in force before this returns.
+
+        With `alone` it takes two people wherever there are two: that there was but one is recorded, too.
+        """
         if not self.allowed:
             raise Fault(Code.INTERNAL, "a change was attempted that nobody allowed")
         return await self.ports.control.change(
@@ -206,6 +210,7 @@ class Call:
             approval=approval,
             break_glass=self.break_glass,
             claim=self.claim,
+            alone=alone,
         )
 
     def _list(self, query: dict[str, str | None]) -> dict[str, str | None]:

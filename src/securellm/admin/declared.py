@@ -37,6 +37,12 @@ class Declared(Protocol):
         self, session: Session, kind: Kind, *, tenant: str = "", after: str | None, limit: int
     ) -> tuple[Found, ...]: ...
 
+    def check(
+        self, session: Session, kind: Kind, before: Found | None, document: Document, *, tenant: str = ""
+    ) -> None:
+        """Raises what `replace` of `before` would raise, or `create` where there is none."""
+        ...
+
     def create(self, session: Session, kind: Kind, document: Document, *, tenant: str = "") -> Found: ...
 
     def replace(

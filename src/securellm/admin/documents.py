@@ -6,7 +6,7 @@ What the file declares is listed with `managed_by` "file" and belongs to the fil
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from fastapi import Body, FastAPI, Path
@@ -14,18 +14,22 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
 from securellm.admin.calls import Call, CurrentCall, missing
+from securellm.admin.critical import ANSWERS_PROPOSAL, Arguments, Criticals
 from securellm.admin.declarations import declaration_schema
 from securellm.admin.declared import Document, Found, Kind, Refused
 from securellm.admin.etags import etag_of
 from securellm.admin.moments import moment_of
 from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, Of, asks
+from securellm.admin.placing import Acts, Placing
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.problems import FieldProblem, Unacceptable
-from securellm.admin.shapes import Listed, ListQuery, PathId, managed_by_file
+from securellm.admin.shapes import Listed, ListQuery, PathId, Responses, managed_by_file
 from securellm.core.errors import Code, Refusal
 from securellm.identity import Permission
 from securellm.storage import Session
+
+T = TypeVar("T")
 
 _OURS = ("managed_by", "created_at", "updated_at")
 """What we add to a document when we show it, and take from nobody."""
@@ -44,8 +48,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     writes_of: Of
     within: bool = False
     """It is some tenant's, and stands below it."""
-    places: frozenset[str] = frozenset()
-    """Members that say where credentials are sent, which take `providers:place`."""
 
 
 class Declaration(BaseModel):
@@ -69,8 +71,9 @@ Whole = Annotated[dict[str, Any], Body()]
 class _Declarations:
     """What the handlers of one resource do, wherever it stands."""
 
-    def __init__(self, ports: Ports, spec: Spec) -> None:
+    def __init__(self, ports: Ports, spec: Spec, criticals: Criticals | None) -> None:
         self.spec = spec
+        self.placing = None if criticals is None else Placing(ports, criticals, self._acts())
         self.root = f"{API_ROOT}/tenants/{{tenant}}/{spec.plural}" if spec.within else f"{API_ROOT}/{spec.plural}"
         self._declared = ports.declared
 
@@ -97,30 +100,39 @@ class _Declarations:
 
     async def create(self, call: Call, document: Document, tenant: str) -> Response:
         call.allow(tenant if self.spec.within else None)
-        self._may_place(call, {}, document)
+        _own(document)
+        critical, alone = await self._judge_place(call, {}, document)
+        if critical and not alone:
+            assert self.placing is not None
+            return await self.placing.propose(call, {"document": dict(document)})
 
         def work(session: Session) -> Changed[Found]:
-            made = _judged(lambda: self._declared.create(session, self.spec.kind, _own(document), tenant=tenant))
+            if alone:
+                self._demand_alone(session)
+            made = self._create(session, document, tenant)
             return Changed(result=made, id=made.name, after=made.document)
 
-        made = await call.change("create", self.spec.plural, work, tenant=self._whose(tenant, None))
-        response = self._answer(made, tenant, status=201)
-        response.headers["location"] = f"{self.root.replace('{tenant}', tenant)}/{made.name}"
-        return response
+        made = await call.change("create", self.spec.plural, work, tenant=self._whose(tenant, None), alone=alone)
+        return self._answer(made, tenant, status=201)
 
     async def change(self, call: Call, name: str, tenant: str, document: Document, *, patch: bool) -> Response:
         self._allow(call, name, tenant)
-        kind = self.spec.kind
+        seen = await call.read(lambda session: self._changeable(session, call, name, tenant))
+        wanted = _merged(seen.document, document) if patch else _own(document)
+        etag = self._etag(seen, tenant)
+        critical, alone = await self._judge_place(call, seen.document, wanted)
+        if critical and not alone:
+            assert self.placing is not None
+            return await self.placing.propose(call, {"id": name, "etag": etag, "document": dict(wanted)})
 
         def work(session: Session) -> Changed[Found]:
-            before = self._changeable(session, call, name, tenant)
-            wanted = _merged(before.document, document) if patch else _own(document)
-            self._may_place(call, before.document, wanted)
-            after = _judged(lambda: self._declared.replace(session, kind, before, wanted, tenant=tenant))
+            if alone:
+                self._demand_alone(session)
+            before, after = self._replace(session, name, etag, wanted, tenant)
             return Changed(result=after, id=name, before=before.document, after=after.document)
 
         action = "update" if patch else "replace"
-        made = await call.change(action, self.spec.plural, work, tenant=self._whose(tenant, name))
+        made = await call.change(action, self.spec.plural, work, tenant=self._whose(tenant, name), alone=alone)
         return self._answer(made, tenant)
 
     async def delete(self, call: Call, name: str, tenant: str) -> Response:
@@ -163,16 +175,55 @@ class _Declarations:
         call.precondition.demand(self._etag(found, tenant))
         return found
 
-    def _may_place(self, call: Call, before: Document, after: Document) -> None:
-        """Raises `Refusal` (FORBIDDEN) when where credentials go would change and the caller may not say so."""
-        moved = sorted(name for name in self.spec.places if before.get(name) != after.get(name))
-        # A new provider of a kind that says itself where it is, and without a credential, sends nothing anywhere.
-        if moved and not (not before and moved == ["kind"]):
-            call.allow(None, permission=Permission.PROVIDERS_PLACE)
+    async def _judge_place(self, call: Call, before: Document, after: Document) -> tuple[bool, bool]:
+        """Whether two people stand behind this change, and whether there is but one. Raises `Refusal` (FORBIDDEN)."""
+        if self.placing is None:
+            return False, False
+        if not self.placing.allow(call, before, after):
+            call.demand_whole_glass()
+            return False, False
+        return True, await self.placing.alone(call)
+
+    def _demand_alone(self, session: Session) -> None:
+        assert self.placing is not None
+        self.placing.demand_alone(session)
+
+    def _acts(self) -> Acts:
+        def check_new(session: Session, document: Document) -> None:
+            _judged(lambda: self._declared.check(session, self.spec.kind, None, document))
+
+        def check_other(session: Session, asked: Arguments) -> None:
+            before = self._as_seen(session, asked["id"], asked["etag"], "")
+            _judged(lambda: self._declared.check(session, self.spec.kind, before, asked["document"]))
+
+        return Acts(
+            check_new=check_new,
+            create=lambda session, document: self._create(session, document, ""),
+            check_other=check_other,
+            replace=lambda session, asked: self._replace(session, asked["id"], asked["etag"], asked["document"], ""),
+            answer=lambda found, status: self._answer(found, "", status=status),
+        )
+
+    def _create(self, session: Session, document: Document, tenant: str) -> Found:
+        return _judged(lambda: self._declared.create(session, self.spec.kind, document, tenant=tenant))
+
+    def _replace(self, session: Session, name: str, etag: str, document: Document, tenant: str) -> tuple[Found, Found]:
+        before = self._as_seen(session, name, etag, tenant)
+        return before, _judged(lambda: self._declared.replace(session, self.spec.kind, before, document, tenant=tenant))
+
+    def _as_seen(self, session: Session, name: str, etag: str, tenant: str) -> Found:
+        """Raises `Refusal` (PRECONDITION_FAILED) when it is another by now than it was asked to be changed from."""
+        before = self._find(session, name, tenant)
+        if self._etag(before, tenant) != etag:
+            raise Refusal(Code.PRECONDITION_FAILED, f"the {self.spec.noun} has changed since this was asked for")
+        return before
 
     def _answer(self, found: Found, tenant: str, *, status: int = 200) -> Response:
         shown = Declaration(**_shown(found)).model_dump(mode="json")
-        return JSONResponse(shown, status_code=status, headers={"etag": self._etag(found, tenant)})
+        headers = {"etag": self._etag(found, tenant)}
+        if status == 201:
+            headers["location"] = f"{self.root.replace('{tenant}', tenant)}/{found.name}"
+        return JSONResponse(shown, status_code=status, headers=headers)
 
     def _etag(self, found: Found, tenant: str) -> str:
         content = found.document if found.managed_by == "file" else None
@@ -199,9 +250,9 @@ class _Handlers(NamedTuple):
     delete: Handler
 
 
-def add_declarations(app: FastAPI, ports: Ports, spec: Spec) -> None:
-    """Serve one resource."""
-    resource = _Declarations(ports, spec)
+def add_declarations(app: FastAPI, ports: Ports, spec: Spec, *, criticals: Criticals | None = None) -> None:
+    """Serve one resource; with `criticals`, one that says where credentials are sent, which may take two people."""
+    resource = _Declarations(ports, spec, criticals)
     root, tree = resource.root, ports.declared.tree(spec.kind)
     one = f"{root}/{{name{':path' if spec.kind == 'model' else ''}}}"
     handlers = _below_tenant(resource) if spec.within else _at_root(resource)
@@ -209,8 +260,13 @@ def add_declarations(app: FastAPI, ports: Ports, spec: Spec) -> None:
     shown = {"content": {"application/json": {"schema": _shown_schema(tree)}}, "headers": headers}
     schema = declaration_schema(tree)
     taken = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    reads, writes = asks(spec.reads, of=spec.reads_of), asks(spec.writes, of=spec.writes_of)
-    based = asks(spec.writes, of=spec.writes_of, precondition=True)
+    two = criticals is not None
+    reads, writes = asks(spec.reads, of=spec.reads_of), asks(spec.writes, of=spec.writes_of, four_eyes=two)
+    based = asks(spec.writes, of=spec.writes_of, precondition=True, four_eyes=two)
+    removes = asks(spec.writes, of=spec.writes_of, precondition=True)
+
+    def waiting(extra: dict[str, Any]) -> Responses:
+        return ANSWERS_PROPOSAL if extra.get("x-four-eyes") else {}
 
     def add(
         method: str,
@@ -233,7 +289,7 @@ def add_declarations(app: FastAPI, ports: Ports, spec: Spec) -> None:
             description=description,
             openapi_extra=extra,
             response_model=DeclarationList if listing else None,
-            responses=None if listing or status == 204 else {status: shown},
+            responses=None if listing or status == 204 else {status: shown, **waiting(extra)},
         )
 
     noun = spec.noun
@@ -270,7 +326,7 @@ def add_declarations(app: FastAPI, ports: Ports, spec: Spec) -> None:
         f"delete_{noun}",
         handlers.delete,
         f"Remove this {noun}, unless something else needs it.",
-        extra=based,
+        extra=removes,
         status=204,
     )
 
@@ -345,7 +401,7 @@ def _merged(document: Document, patch: Document) -> Document:
     return merged
 
 
-def _judged(act: Callable[[], Found]) -> Found:
+def _judged(act: Callable[[], T]) -> T:
     try:
         return act()
     except Refused as refused:

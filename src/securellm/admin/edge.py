@@ -2,22 +2,24 @@
 
 Nothing of an unauthenticated request is read, and its path is compared with the exact public ones only: what is
 unknown, misspelt or encoded oddly asks for a credential like everything else. Beyond being one that this listener
-answers for, `Host` decides nothing. No refusal leaves before it is recorded.
+answers for, `Host` decides nothing. No refusal leaves before it is recorded, and no exception passes: a defect is a
+refusal too.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from securellm.admin.browsing import prefers_page
 from securellm.admin.health import LIVE_PATHS, READY_PATHS
-from securellm.admin.permissions import API_ROOT, ONE_TIME_PATHS
+from securellm.admin.permissions import API_ROOT, BROWSER_PATHS, ONE_TIME_PATHS
 from securellm.admin.ports import Ports
-from securellm.admin.problems import language_of, problem
+from securellm.admin.problems import fault_of, language_of, problem
 from securellm.admin.refusals import Refusals, denied_of
 from securellm.core.document import Document
-from securellm.core.errors import Code, GatewayError, Refusal
+from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.identity import Actor, Credential, read_cookie, session_cookie_name
 from securellm.storage import EVERYWHERE
 
@@ -31,6 +33,10 @@ _LONGEST_CREDENTIAL = 16 * 1024
 
 class _Gone(Exception):
     pass
+
+
+class _BrokenOff(Exception):
+    """Half an answer has left: the server closes the connection, so that nobody takes it for a whole one."""
 
 
 class Edge:
@@ -55,23 +61,22 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         state["language"] = language_of(headers.get("accept-language", [None])[0])
+        # Only where a browser comes by itself: all else is an API, and its problems have one form.
+        state["page"] = scope["path"] in BROWSER_PATHS and prefers_page(headers.get("accept", [None])[0])
         state["actor"] = state["refusal"] = state["call"] = None
-        answer = self._recorded(scope, receive, _labelled(send, request_id))
+        answer = _Recorded(_labelled(send, request_id), scope, receive, self._record)
         try:
             if scope["path"] not in _PROBES:
                 self._demand_host(headers)
             state["actor"] = await self._authenticate(scope, headers)
             body = await self._body(scope, receive)
+            await self._app(scope, _replay(body, receive), answer)
         except _Gone:
             return
         except GatewayError as error:
-            state["refusal"] = error
-            response = problem(error, request_id=request_id, language=state["language"])
-            # What was not read must not be taken for the next request.
-            response.headers["connection"] = "close"
-            await response(scope, receive, answer)
-            return
-        await self._app(scope, _replay(body, receive), answer)
+            await answer.refuse(error)
+        except Exception as error:  # noqa: BLE001 - one of the three named places: the edge
+            await answer.refuse(fault_of(error, request_id=request_id))
 
     def _demand_host(self, headers: dict[str, list[str]]) -> None:
         """Raises `Refusal` for a `Host` that is not on the list, where there is one: nothing else ever reads it."""
@@ -79,30 +84,8 @@ class Edge:
         if hosts is not None:
             hosts.demand(headers.get("host", []))
 
-    def _recorded(self, scope: Scope, receive: Receive, send: Send) -> Send:
-        """`send`, which lets an answer pass once there is a record of it where it refuses."""
-        withheld = False
-
-        async def recorded(message: Message) -> None:
-            nonlocal withheld
-            if withheld:
-                return
-            state = scope["state"]
-            if message["type"] == "http.response.start" and state["refusal"] is not None:
-                try:
-                    await self._record(scope, state["refusal"])
-                except GatewayError as fault:
-                    withheld = True
-                    response = problem(fault, request_id=state["request_id"], language=state["language"])
-                    response.headers["connection"] = "close"
-                    await response(scope, receive, send)
-                    return
-            await send(message)
-
-        return recorded
-
     async def _record(self, scope: Scope, error: GatewayError) -> None:
-        """Raises `Fault` (AUDIT_UNAVAILABLE) when there can be no record of who was refused."""
+        """Raises `Fault` (AUDIT_UNAVAILABLE) when there can be no record of who was refused, and of what."""
         state, client_ip = scope["state"], _address(scope)
         if state["actor"] is None:
             self._ports.denied_unknown(error, client_ip)
@@ -186,6 +169,64 @@ class Edge:
         if body:
             Document(body)
         return body
+
+
+class _Recorded:
+    """`send`, which lets an answer pass once there is a record of it where it refuses."""
+
+    def __init__(
+        self, send: Send, scope: Scope, receive: Receive, record: Callable[[Scope, GatewayError], Awaitable[None]]
+    ) -> None:
+        self._send = send
+        self._scope = scope
+        self._receive = receive
+        self._record = record
+        self._begun = False
+        self._withheld = False
+
+    async def __call__(self, message: Message) -> None:
+        if self._withheld:
+            return
+        state = self._scope["state"]
+        if message["type"] == "http.response.start" and state["refusal"] is not None:
+            fault = await self._unrecorded(state["refusal"])
+            if fault is not None:
+                self._withheld = True
+                await self._problem(fault, self._pass)
+                return
+        await self._pass(message)
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer `error`, whatever the application was about to say; what it has begun to say breaks off."""
+        if self._withheld:
+            return
+        if self._begun:
+            await self._unrecorded(error)
+            raise _BrokenOff
+        self._scope["state"]["refusal"] = error
+        await self._problem(error, self)
+
+    async def _problem(self, error: GatewayError, send: Send) -> None:
+        state = self._scope["state"]
+        response = problem(error, request_id=state["request_id"], language=state["language"], page=state["page"])
+        # What was not read must not be taken for the next request.
+        response.headers["connection"] = "close"
+        await response(self._scope, self._receive, send)
+
+    async def _pass(self, message: Message) -> None:
+        self._begun = True
+        await self._send(message)
+
+    async def _unrecorded(self, error: GatewayError) -> GatewayError | None:
+        """What stands in the way of a record of `error`; None once there is one."""
+        try:
+            await self._record(self._scope, error)
+        except GatewayError as fault:
+            return fault
+        except Exception as defect:  # noqa: BLE001 - the edge: without a record, no answer but this
+            fault_of(defect, request_id=self._scope["state"]["request_id"])
+            return Fault(Code.AUDIT_UNAVAILABLE, "the refusal cannot be recorded")
+        return None
 
 
 def _texts(scope: Scope) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from securellm.admin.browsing import PAGE_HEADERS
 from securellm.admin.calls import CurrentCall
 from securellm.admin.moments import moment_of
 from securellm.admin.permissions import ACCEPT, API_ROOT, SETUP, asks, asks_nothing, asks_one_time
@@ -35,7 +36,6 @@ _LOGIN_SECONDS = 600
 _ONWARD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Signed in</title>
 <meta http-equiv="refresh" content="0; url={place}"></head><body><a href="{place}">Go on</a></body></html>
 """
-_PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 class FirstOwner(Input):
@@ -152,7 +152,7 @@ def add_entry(app: FastAPI, ports: Ports) -> None:
         },
     )
     async def finish_login(request: Request) -> Response:
-        """Where the issuer sends the browser back to."""
+        """Where the issuer sends the browser back to. One that asks for HTML is shown a problem as a page."""
         login = ports.login()
         cookie = read_cookie(request.headers.get("cookie"), login.cookie_name)
         query = request.scope["query_string"].decode("latin-1")
@@ -177,10 +177,7 @@ def add_entry(app: FastAPI, ports: Ports) -> None:
             scope=EVERYWHERE,
         )
         # Redirected from another site, a browser would not send the strict cookie: the page goes on by itself.
-        page = HTMLResponse(
-            _ONWARD.format(place=escape(proven.return_to, quote=True)),
-            headers={"content-security-policy": _PAGE_POLICY, "referrer-policy": "no-referrer"},
-        )
+        page = HTMLResponse(_ONWARD.format(place=escape(proven.return_to, quote=True)), headers=dict(PAGE_HEADERS))
         name, life = session_cookie_name(secure=ports.secure), round(ports.session_life)
         page.headers.append("set-cookie", set_cookie(name, entered.secret, secure=ports.secure, seconds=life))
         page.headers.append("set-cookie", set_cookie(login.cookie_name, "", secure=ports.secure, seconds=0, lax=True))

@@ -100,7 +100,13 @@ class KeyView(BaseModel):
     managed_by: Literal["file", "api"]
 
 
-class NewKeyView(KeyView):
+class ChangedKeyView(KeyView):
+    """A virtual key that was made or changed, and what may not have been meant."""
+
+    warnings: Annotated[list[str], Field(description="Such as models that it names and its tenant has not.")]
+
+
+class NewKeyView(ChangedKeyView):
     """A virtual key with its token, shown this once."""
 
     token: str
@@ -163,7 +169,7 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
             return _changed(call, "create", issued, None, issued.key)
 
         issued = await call.change("create", "keys", work, tenant=asked.tenant, scope=scope_of(asked.tenant))
-        return _issued(issued, status=201)
+        return _issued(issued, await _warnings(call, issued.key), status=201)
 
     @app.get(root, operation_id="list_keys", tags=["keys"], openapi_extra=asks(Permission.KEYS_READ, of="tenant"))
     async def list_keys(call: CurrentCall, asked: Annotated[ListKeys, Query()]) -> KeyList:
@@ -199,7 +205,7 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
         operation_id="update_key",
         tags=["keys"],
         openapi_extra=asks(Permission.KEYS_WRITE, of="tenant", precondition=True),
-        responses=shown(KeyView),
+        responses=shown(ChangedKeyView),
         response_model=None,
     )
     async def update_key(call: CurrentCall, key_id: PathId, asked: KeyUpdate) -> Response:
@@ -218,7 +224,9 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
             after = ports.keyring().update(session, key_id, scopes, etag=before.etag)
             return _changed(call, "update", after, before, after)
 
-        return keys.answer(await keys.change(call, "update", key_id, work))
+        key = await keys.change(call, "update", key_id, work)
+        view = ChangedKeyView(**view_of(key).model_dump(), warnings=await _warnings(call, key))
+        return answer(view, etag=_etag(key))
 
     @app.post(
         f"{one}/rotate",
@@ -236,7 +244,8 @@ def add_keys(app: FastAPI, ports: Ports) -> None:
             issued = ports.keyring().rotate(session, key_id, overlap=asked.overlap_seconds, etag=before.etag)
             return _changed(call, "rotate", issued, before, issued.key)
 
-        return _issued(await keys.change(call, "rotate", key_id, work))
+        issued = await keys.change(call, "rotate", key_id, work)
+        return _issued(issued, await _warnings(call, issued.key))
 
     async def revoke(call: Call, key_id: str) -> Response:
         def work(session: Session, before: VirtualKey) -> Changed[VirtualKey]:
@@ -290,8 +299,26 @@ def view_of(key: VirtualKey) -> KeyView:
     )
 
 
-def _issued(issued: IssuedKey, *, status: int = 200) -> Response:
-    view = NewKeyView(**view_of(issued.key).model_dump(), token=issued.token)
+async def _warnings(call: Call, key: VirtualKey) -> list[str]:
+    """Of each model that the key names and that its tenant may not use now: a model may be declared after its keys."""
+    declared = call.ports.declared
+
+    def unusable(session: Session) -> list[str]:
+        tenant = declared.find(session, "tenant", key.tenant)
+        allowed = None if tenant is None else tenant.document.get("models")
+        return [
+            name
+            for name in key.models
+            if name != "*"
+            and ((allowed is not None and name not in allowed) or declared.find(session, "model", name) is None)
+        ]
+
+    # One sentence for both: whether others have a model of this name is not this tenant's to learn.
+    return [f"{key.tenant} has no model called {name} now" for name in await call.read(unusable)]
+
+
+def _issued(issued: IssuedKey, warnings: list[str], *, status: int = 200) -> Response:
+    view = NewKeyView(**view_of(issued.key).model_dump(), warnings=warnings, token=issued.token)
     return answer(view, etag=_etag(issued.key), status=status, location=f"{API_ROOT}/keys/{issued.key.id}")
 
 

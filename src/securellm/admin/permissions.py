@@ -24,7 +24,7 @@ Of = Literal["installation", "tenant", "self", "nobody"]
 
 _MEMBER = "x-permission"
 _OF = "x-belongs-to"
-_OPEN_IN_API = frozenset({f"{API_ROOT}/login", f"{API_ROOT}/login/callback"})
+BROWSER_PATHS = frozenset({f"{API_ROOT}/login", f"{API_ROOT}/login/callback"})
 """What a browser opens before anybody is signed in."""
 
 
@@ -110,7 +110,7 @@ def public_paths(routes: Sequence[BaseRoute]) -> frozenset[str]:
         (public if ask.permission is None else guarded).add(getattr(route, "path", ""))
     for path in public:
         in_api = path == API_ROOT or path.startswith(f"{API_ROOT}/")
-        if path in guarded or "{" in path or (in_api and path not in _OPEN_IN_API and path not in ONE_TIME_PATHS):
+        if path in guarded or "{" in path or (in_api and path not in BROWSER_PATHS and path not in ONE_TIME_PATHS):
             raise UndeclaredPermission(f"{path} cannot be public")
     return frozenset(public.difference(ONE_TIME_PATHS))
 

@@ -69,6 +69,7 @@ class ControlPlane(Protocol):
         approval: str | None = None,
         break_glass: str | None = None,
         claim: Claim | None = None,
+        alone: bool = False,
     ) -> T:
         """Do `work` in one transaction whose ADMIN record is durable before it, and in force before this returns.
 

@@ -1,24 +1,22 @@
 """Errors as RFC 9457 problems: every answer of the admin API that is not a success has this shape."""
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from securellm.admin.browsing import Language, ProblemPage, quality_of
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
-from securellm.storage import StorageConflict
-from securellm.telemetry.logs import logger
+from securellm.storage import StorageConflict, StorageError
+from securellm.telemetry.logs import logger, place_of
 
 _log = logger("admin")
-
-Language = Literal["en", "pt-BR"]
 
 _LONGEST_NAME = 64
 _LONGEST_PREFERENCE = 500
@@ -70,8 +68,9 @@ def problem(
     errors: Sequence[FieldProblem] = (),
     allow: str | None = None,
     language: Language = "en",
-) -> ProblemResponse:
-    """The answer to `error`; its remedy in the language of who reads it."""
+    page: bool = False,
+) -> Response:
+    """The answer to `error`; its remedy in the language of who reads it. A `page` is for a browser."""
     code = error.code
     shown = status if status is not None else error.status
     body = Problem(
@@ -92,17 +91,28 @@ def problem(
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if allow is not None:
         headers["allow"] = allow
+    if page:
+        response = ProblemPage(
+            code=body.code,
+            reason=body.detail,
+            remedy=body.remedy,
+            request_id=request_id,
+            language=language,
+            status=shown,
+        )
+        response.headers.update(headers)
+        return response
     return ProblemResponse(body.model_dump(exclude_none=True), status_code=shown, headers=headers)
 
 
-async def answer_gateway_error(request: Request, error: Exception) -> ProblemResponse:
+async def answer_gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     if isinstance(error, Unacceptable):
         return _problem(request, error, status=_UNPROCESSABLE, errors=error.errors)
     return _problem(request, error)
 
 
-async def answer_http_error(request: Request, error: Exception) -> ProblemResponse:
+async def answer_http_error(request: Request, error: Exception) -> Response:
     """What the router itself refuses: unknown paths, wrong methods."""
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, Code.INVALID_REQUEST)
@@ -118,7 +128,7 @@ async def answer_http_error(request: Request, error: Exception) -> ProblemRespon
     )
 
 
-async def answer_validation_error(request: Request, error: Exception) -> ProblemResponse:
+async def answer_validation_error(request: Request, error: Exception) -> Response:
     """What does not fit the schema. Values are never repeated; they may be secrets in the wrong place."""
     assert isinstance(error, RequestValidationError)
     errors = [_field_problem(item) for item in error.errors()]
@@ -128,18 +138,20 @@ async def answer_validation_error(request: Request, error: Exception) -> Problem
     return _problem(request, refusal, status=_UNPROCESSABLE, errors=errors)
 
 
-async def answer_unexpected(request: Request, error: Exception) -> ProblemResponse:
-    """A defect. The server logs it; the caller learns only that it happened."""
-    _log.error("unexpected", request_id=request.state.request_id, error=type(error).__name__)
-    return _problem(request, Fault(Code.INTERNAL, "an unexpected error stopped this request"))
-
-
-async def answer_storage_error(request: Request, error: Exception) -> ProblemResponse:
+async def answer_storage_error(request: Request, error: Exception) -> Response:
     """What contradicts the stored data, such as a name that is taken; or data that cannot be read."""
+    return _problem(request, fault_of(error, request_id=request.state.request_id))
+
+
+def fault_of(error: Exception, *, request_id: str) -> GatewayError:
+    """What to answer for an exception that is none of ours: the server logs where it was, the caller learns nothing."""
     if isinstance(error, StorageConflict):
-        return _problem(request, Refusal(Code.CONFLICT, error.reason))
-    _log.error("storage_failed", request_id=request.state.request_id, error=str(error))
-    return _problem(request, Fault(Code.STORAGE_UNAVAILABLE, "what is stored cannot be read"))
+        return Refusal(Code.CONFLICT, error.reason)
+    if isinstance(error, StorageError):
+        _log.error("storage_failed", request_id=request_id, error=str(error))
+        return Fault(Code.STORAGE_UNAVAILABLE, "what is stored cannot be read")
+    _log.error("unexpected", request_id=request_id, error=type(error).__name__, where=place_of(error))
+    return Fault(Code.INTERNAL, "an unexpected error stopped this request")
 
 
 def language_of(header: str | None) -> Language:
@@ -149,16 +161,9 @@ def language_of(header: str | None) -> Language:
         tag, _, weight = item.strip().partition(";")
         name: Language | None = "pt-BR" if tag.lower().split("-")[0] == "pt" else None
         name = "en" if tag.lower().split("-")[0] in ("en", "*") else name
-        if name is not None and (quality := _quality(weight)) > best[0]:
+        if name is not None and (quality := quality_of(weight.strip()) if weight.strip() else 1.0) > best[0]:
             best = quality, name
     return best[1]
-
-
-def _quality(weight: str) -> float:
-    if not weight.strip():
-        return 1.0
-    found = re.fullmatch(r"\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*", weight, re.ASCII)
-    return float(found.group(1)) if found else 0.0
 
 
 def _problem(
@@ -168,12 +173,18 @@ def _problem(
     status: int | None = None,
     errors: Sequence[FieldProblem] = (),
     allow: str | None = None,
-) -> ProblemResponse:
+) -> Response:
     state = request.state
     # The edge has a record of it before it is answered.
     state.refusal = error
     return problem(
-        error, request_id=state.request_id, status=status, errors=errors, allow=allow, language=state.language
+        error,
+        request_id=state.request_id,
+        status=status,
+        errors=errors,
+        allow=allow,
+        language=state.language,
+        page=state.page,
     )
 
 

@@ -2,17 +2,15 @@
 
 from fastapi import FastAPI
 
+from securellm.admin.critical import Criticals
 from securellm.admin.documents import Spec, add_declarations
 from securellm.admin.ports import Ports
 from securellm.admin.shapes import ID
 from securellm.identity import Permission
 
-PLACES = frozenset({"kind", "base_url", "credential", "ca_file", "client_cert", "client_key", "proxy"})
-"""What decides to whom a credential and a prompt are sent, and whom we believe to be them."""
 
-
-def add_providers(app: FastAPI, ports: Ports) -> None:
-    """Serve the resource. Where a provider is and which credential it gets takes `providers:place`."""
+def add_providers(app: FastAPI, ports: Ports, criticals: Criticals) -> None:
+    """Serve the resource. Where a provider is takes `providers:place`; where a credential is sent, two who hold it."""
     spec = Spec(
         kind="provider",
         noun="provider",
@@ -22,6 +20,5 @@ def add_providers(app: FastAPI, ports: Ports) -> None:
         writes=Permission.PROVIDERS_WRITE,
         reads_of="installation",
         writes_of="installation",
-        places=PLACES,
     )
-    add_declarations(app, ports, spec)
+    add_declarations(app, ports, spec, criticals=criticals)

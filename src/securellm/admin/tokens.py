@@ -7,12 +7,13 @@ from fastapi import FastAPI, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from securellm.admin.calls import Call, CurrentCall, missing
+from securellm.admin.calls import Call, CurrentCall, Disallowed, missing
 from securellm.admin.moments import micros_of, moment_of
 from securellm.admin.pages import page_of
 from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Changed, Ports
 from securellm.admin.shapes import PRINCIPAL, Input, Listed, Name, PathId, Principal, answer, shown
+from securellm.core.errors import Code, Refusal
 from securellm.identity import AccessToken, IssuedToken, Permission
 from securellm.storage import Session
 
@@ -62,18 +63,26 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
     root = f"{API_ROOT}/tokens"
     one = f"{root}/{{token_id}}"
 
-    def allow(session: Session, call: Call, principal: str, permission: Permission) -> None:
+    def allow(session: Session, call: Call, principal: str, permission: Permission, *, noun: str) -> None:
+        service = ports.directory.services.get(session, principal.removeprefix("service:"))
+        call.allow_or_hide(service.tenant, noun, project=service.project, permission=permission)
+
+    def allow_for(session: Session, call: Call, principal: str, permission: Permission) -> None:
+        """For whoever is named. Nobody handles another person's credentials, not even to look."""
         if call.allow_self(principal):
             return
         if not principal.startswith("service:"):
-            # Nobody handles another person's credentials, not even to look.
-            raise missing("no access token has this id")
-        service = ports.directory.services.get(session, principal.removeprefix("service:"))
-        call.allow_or_hide(service.tenant, "access token", project=service.project, permission=permission)
+            call.refused = Disallowed(permission, named=None, seen=None)
+            raise Refusal(Code.FORBIDDEN, "a person's access tokens are for that person alone: invite them instead")
+        allow(session, call, principal, permission, noun="service")
 
     def owned(session: Session, call: Call, token_id: str, permission: Permission) -> AccessToken:
         token = tokens.get(session, token_id)
-        allow(session, call, token.principal, permission)
+        if call.allow_self(token.principal):
+            return token
+        if not token.principal.startswith("service:"):
+            raise missing("no access token has this id")
+        allow(session, call, token.principal, permission, noun="access token")
         return token
 
     @app.get(root, operation_id="list_tokens", tags=["tokens"], openapi_extra=asks(Permission.SELF, of="self"))
@@ -82,7 +91,7 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
         principal = asked.principal or call.actor.principal
 
         def found(session: Session, after: str | None, most: int) -> tuple[AccessToken, ...]:
-            allow(session, call, principal, Permission.SERVICES_READ)
+            allow_for(session, call, principal, Permission.SERVICES_READ)
             return tokens.page(session, principal, after=after, limit=most)
 
         home, query = call.actor.tenant, {"principal": principal}
@@ -102,7 +111,7 @@ def add_tokens(app: FastAPI, ports: Ports) -> None:
         """Issue an access token. Its text is in this answer and nowhere else."""
         principal = asked.principal or call.actor.principal
         expires_us = None if asked.expires_at is None else micros_of(asked.expires_at)
-        await call.read(lambda session: allow(session, call, principal, Permission.SERVICES_WRITE), scope=call.home)
+        await call.read(lambda session: allow_for(session, call, principal, Permission.SERVICES_WRITE), scope=call.home)
 
         def work(session: Session) -> Changed[IssuedToken]:
             issued = tokens.issue(session, call.actor, principal=principal, name=asked.name, expires_us=expires_us)

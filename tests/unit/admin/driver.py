@@ -15,6 +15,7 @@ from securellm.admin.app import build_admin
 from securellm.approvals import Approvals
 from securellm.audit import AdminDenied, AdminRead, Record
 from securellm.bootstrap.control import ControlPlane
+from securellm.bootstrap.recorded import Recorded
 from securellm.bootstrap.tree import Tenant
 from securellm.core.errors import Code, GatewayError, Refusal
 from securellm.core.ids import Ids
@@ -122,6 +123,11 @@ class File:
         found = (self.find(session, kind, name) for name in self.TENANTS if after is None or name > after)
         return tuple(item for item in found if item is not None)[:limit]
 
+    def check(
+        self, session: Session, kind: Kind, before: Found | None, document: Document, *, tenant: str = ""
+    ) -> None:
+        raise AssertionError
+
     def create(self, session: Session, kind: Kind, document: Document, *, tenant: str = "") -> Found:
         raise Refusal(Code.CONFLICT, "this file takes no more")
 
@@ -146,6 +152,7 @@ class Desk:
         self.approvals = Approvals(self.clock, randomness)
         self.records: list[Record] = []
         self.broken: list[str] = []
+        self.alone: list[str] = []
         self.refreshed = 0
         self.journal_failure: GatewayError | None = None
         self.parts = [Part(name="journal", well=True), Part(name="snapshot", well=True, detail="0.2 s old")]
@@ -167,11 +174,10 @@ class Desk:
             origins=lambda: ("http://console",),
         )
         self.plane = ControlPlane(
-            lambda: self.control,
-            record=self.record,
+            Recorded(lambda: self.control, record=self.record),
             refresh=self.refresh,
             clock=self.clock,
-            broken_glass=self.broken.append,
+            done_alone=lambda action, glass: (self.broken if glass else self.alone).append(action),
         )
         self.ports = Ports(
             **{

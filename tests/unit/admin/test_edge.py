@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from tests.unit.admin.driver import RIGHT, TOKEN, WRONG, Answer, Desk, Header, exchange
 
 from securellm.admin import Part
@@ -278,29 +278,68 @@ def test_a_failure_of_a_port_is_a_problem_with_its_own_code(tmp_path: Path) -> N
     desk.close()
 
 
-def test_a_defect_is_a_problem_that_tells_nothing(tmp_path: Path) -> None:
+@pytest.mark.requirement("AU-1")
+def test_a_defect_is_a_recorded_problem_that_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> Any:
         raise RuntimeError("sk-secret")
 
-    desk = Desk(tmp_path, metrics=fail)
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope: dict[str, Any] = {
-        "type": "http", "method": "GET", "path": "/metrics", "headers": [], "query_string": b"", "client": None,
-    }  # fmt: skip
-    with pytest.raises(RuntimeError):
-        asyncio.run(desk.app(scope, receive, send))
-    assert sent[0]["status"] == 500
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    assert b'"code":"internal"' in body
-    assert b"sk-secret" not in body
+    desk = Desk(tmp_path, metrics=fail, keyring=fail)
+    for headers, method, path in (((), "GET", "/metrics"), ((RIGHT,), "POST", "/admin/v1/keys")):
+        body = {"tenant": "acme", "models": ["*"]} if method == "POST" else None
+        answer = desk.call(method, path, body, headers=headers)
+        assert_problem(answer, 500, Code.INTERNAL)
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["cache-control"] == "no-store"
+        assert b"sk-secret" not in answer.body
+    # Of a stranger it is counted, as their other refusals are.
+    assert desk.unknown == [(Code.INTERNAL, "203.0.113.7")]
+    (record,) = desk.denials
+    assert (record.code, record.principal, record.route) == (Code.INTERNAL, "service:host", "/admin/v1/keys")
+    assert record.request_id == answer.headers["x-request-id"]
+    logged = capsys.readouterr()
+    assert "RuntimeError" in logged.out + logged.err
+    assert "sk-secret" not in logged.out + logged.err
     desk.close()
+
+
+@pytest.mark.requirement("AU-1")
+def test_a_defect_while_it_is_asked_who_calls_lets_nobody_in(tmp_path: Path) -> None:
+    class Broken:
+        async def recognise(self, *_: object, **__: object) -> Any:
+            raise RuntimeError("sk-secret")
+
+    desk = Desk(tmp_path, callers=Broken())
+    assert_problem(desk.call("GET", "/admin/v1/me"), 500, Code.INTERNAL)
+    assert desk.unknown == [(Code.INTERNAL, "203.0.113.7")]
+    desk.close()
+
+
+@pytest.mark.requirement("AU-1")
+def test_a_refusal_whose_record_meets_a_defect_is_no_answer(tmp_path: Path) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("sk-secret")
+
+    desk = Desk(tmp_path, denied=fail)
+    assert_problem(desk.call("GET", "/admin/v1/nothing"), 503, Code.AUDIT_UNAVAILABLE)
+    desk.close()
+
+
+@pytest.mark.requirement("AU-1")
+def test_a_defect_after_half_an_answer_is_recorded_and_never_looks_like_a_whole_one(desk: Desk) -> None:
+    async def half() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise RuntimeError("sk-secret")
+
+        return StreamingResponse(pieces())
+
+    app = admin_app.bare(desk.ports)
+    app.add_api_route("/admin/v1/half", half, openapi_extra=asks(Permission.SELF, of="nobody"), response_model=None)
+    behind_edge(app, desk.ports)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - what the server closes the connection for
+        asyncio.run(exchange(app, "GET", "/admin/v1/half", headers=[RIGHT]))
+    assert "sk-secret" not in str(raised.value)
+    assert [record.code for record in desk.denials] == [Code.INTERNAL]
 
 
 def bare() -> FastAPI:

@@ -44,3 +44,32 @@ def test_the_cursor_of_one_list_goes_on_with_no_other(desk: Desk, other: str) ->
     path, _, query = other.partition("?")
     assert desk.call("GET", path, query=f"{query}&limit=1&cursor={cursor}".lstrip("&")).status == 400
     assert desk.call("GET", "/admin/v1/users", query=f"tenant=acme&limit=1&cursor={cursor}").status == 200
+
+
+@pytest.mark.parametrize("bound", ["since", "until"])
+def test_a_bound_of_a_search_before_all_records_is_refused_by_its_own_name(desk: Desk, bound: str) -> None:
+    answer = desk.call("GET", "/admin/v1/audit/records", query=f"{bound}=1969-12-31T23:59:59Z")
+    assert (answer.status, answer.json["code"], answer.json["param"]) == (400, "invalid_request", bound)
+
+
+def test_tokens_of_another_person_are_nobodys_to_issue_or_list_and_a_foreign_service_is_an_absent_one(
+    desk: Desk,
+) -> None:
+    owner, other = desk.person(Role.OWNER), desk.person(Role.OWNER)
+    foreign = desk.call("POST", "/admin/v1/services", {"tenant": "globex"}).json["principal"]
+    for principal in (other.user.principal, "user:usr_nobody"):
+        issued = desk.call("POST", "/admin/v1/tokens", {"principal": principal}, headers=[owner.header])
+        listed = desk.call("GET", "/admin/v1/tokens", query=f"principal={principal}", headers=[owner.header])
+        for answer in (issued, listed):
+            assert (answer.status, answer.json["code"]) == (403, "forbidden")
+            assert "for that person alone" in answer.json["detail"]
+    said = set()
+    for principal in (foreign, "service:svc_nobody"):
+        issued = desk.call("POST", "/admin/v1/tokens", {"principal": principal}, headers=[owner.header])
+        listed = desk.call("GET", "/admin/v1/tokens", query=f"principal={principal}", headers=[owner.header])
+        said |= {(answer.status, answer.json["detail"]) for answer in (issued, listed)}
+    assert said == {(404, "no service has this id")}
+    held = desk.call("GET", "/admin/v1/tokens", headers=[other.header]).json["data"][0]["id"]
+    for token_id in (held, "tok_nobody"):
+        answer = desk.call("GET", f"/admin/v1/tokens/{token_id}", headers=[owner.header])
+        assert (answer.status, answer.json["detail"]) == (404, "no access token has this id")
