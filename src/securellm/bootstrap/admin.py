@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from securellm import __version__
-from securellm.admin import Changed, Cursors, Part, Ports, Repeats, note_made
+from securellm.admin import KEPT_US, Changed, Cursors, Part, Ports, Repeats, note_made
 from securellm.approvals import Approvals
 from securellm.audit import AdminChange, AdminDenied
-from securellm.bootstrap.compiling import declared_keys
 from securellm.bootstrap.control import ControlPlane
 from securellm.bootstrap.declaring import Declarations
 from securellm.bootstrap.reaching import LateStore
@@ -20,10 +19,10 @@ from securellm.bootstrap.wiring import Application
 from securellm.core.errors import Code, Fault, GatewayError
 from securellm.core.hosts import Hosts
 from securellm.core.randomness import Randomness, SystemRandomness
-from securellm.identity import HOST, Callers, Directory, Keyring, Login, Sessions, Tokens, origin_of
+from securellm.identity import HOST, Callers, Directory, Login, Sessions, Tokens, origin_of
 from securellm.identity.settings import IssuerSettings
 from securellm.secrets import SecretUnavailable
-from securellm.storage import Session
+from securellm.storage import Session, is_postgres
 from securellm.telemetry.logs import logger
 
 if TYPE_CHECKING:
@@ -31,17 +30,20 @@ if TYPE_CHECKING:
 
 _log = logger("admin")
 
-_SETTLED_US = 23 * 3600 * 1_000_000
-"""Microseconds: a little less than the mark of a change is kept."""
+_SETTLED_US = KEPT_US - 24 * 3600 * 1_000_000
+"""Microseconds: a day less than the mark of a change is kept, for the clocks of replicas."""
 
 
 def open_admin(application: Application) -> "FastAPI | None":
     """Settle what a former process left in doubt; the admin app, where there is a listener for it. Blocking."""
-    plane = plane_of(application)
     try:
-        plane.settle(application.data.audit, since_us=application.clock.now_us() - _SETTLED_US)
+        application.recorded.settle(application.data.audit, since_us=application.clock.now_us() - _SETTLED_US)
+        # On a server, the last change may be another gateway's, whose log has it.
+        alone = not is_postgres(application.loaded.config.storage.url)
+        if alone and application.recorded.is_ahead_of(application.data.audit):
+            _log.error("audit_log_behind", reason="changes were made that the audit log does not have")
     except GatewayError as error:
-        # Without the database there is nothing to compare with; a later start does.
+        # Without the database there is nothing to compare with; the next change does.
         _log.warning("changes_not_settled", error=str(error))
     return None if application.loaded.config.server.admin_listen is None else build_admin_app(application)
 
@@ -57,12 +59,16 @@ def build_admin_app(application: Application, *, randomness: Randomness | None =
 
 def plane_of(application: Application) -> ControlPlane:
     """The one way into the control database of a running application."""
+    metrics = application.metrics
+
+    def done_alone(action: str, glass: bool) -> None:
+        (metrics.broken_glass if glass else metrics.done_alone).labels(action).inc()
+
     return ControlPlane(
-        lambda: application.control,
-        record=lambda records: application.record_now(*records),
+        application.recorded,
         refresh=application.refresh,
         clock=application.clock,
-        broken_glass=lambda action: application.metrics.broken_glass.labels(action).inc(),
+        done_alone=done_alone,
     )
 
 
@@ -118,9 +124,6 @@ def build_ports(application: Application, plane: ControlPlane, *, randomness: Ra
     tokens = Tokens(pepper, clock, randomness, directory)
     sessions = Sessions(pepper, clock, randomness, idle=config.identity.session_idle, life=config.identity.session_life)
 
-    def keyring() -> Keyring:
-        return Keyring(pepper, clock, randomness, declared=declared_keys(application.loaded, pepper=pepper))
-
     def client_secret(issuer: IssuerSettings) -> str | None:
         ref = None if issuer.login is None else issuer.login.client_secret
         if ref is None:
@@ -167,7 +170,7 @@ def build_ports(application: Application, plane: ControlPlane, *, randomness: Ra
         ),
         control=plane,
         declared=Declarations(lambda: application.effective, book=lambda: application.book, clock=clock),
-        keyring=keyring,
+        keyring=lambda: application.keyring,
         directory=directory,
         tokens=tokens,
         sessions=sessions,

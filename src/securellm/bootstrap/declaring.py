@@ -43,20 +43,18 @@ class Declarations:
         own = (_found(item) for item in stored)
         return tuple(islice(merge(own, self._file(kind, tenant, after), key=lambda item: item.name), limit))
 
+    def check(
+        self, session: Session, kind: Kind, before: Found | None, document: Document, *, tenant: str = ""
+    ) -> None:
+        self._checked(session, kind, before, document, tenant)
+
     def create(self, session: Session, kind: Kind, document: Document, *, tenant: str = "") -> Found:
-        named = name_of(kind, document, tenant=tenant)
-        if self._effective().managed_by(kind, named.id, tenant=tenant) == "file":
-            raise Refusal(Code.MANAGED_BY_FILE, "the configuration file declares one of this id")
-        self._check(session, kind, document, tenant)
-        if SHELVES[kind].get(session, named.id, tenant=tenant) is not None:
-            raise Refusal(Code.CONFLICT, "there is one of this id already")
-        made = SHELVES[kind].create(session, dict(document), id=named.id, tenant=tenant, now_us=self._clock.now_us())
+        name = self._checked(session, kind, None, document, tenant)
+        made = SHELVES[kind].create(session, dict(document), id=name, tenant=tenant, now_us=self._clock.now_us())
         return _found(made)
 
     def replace(self, session: Session, kind: Kind, before: Found, document: Document, *, tenant: str = "") -> Found:
-        if name_of(kind, document, tenant=tenant).id != before.name:
-            raise Refused([Problem(None, "", "bears another id than its address", "leave the id as it is")])
-        self._check(session, kind, document, tenant)
+        self._checked(session, kind, before, document, tenant)
         made = SHELVES[kind].replace(
             session,
             dict(document),
@@ -74,6 +72,18 @@ class Declarations:
         if problems:
             raise Refused(problems)
         SHELVES[kind].delete(session, id=before.name, tenant=tenant, etag=before.revision)
+
+    def _checked(self, session: Session, kind: Kind, before: Found | None, document: Document, tenant: str) -> str:
+        """The name that `document` bears, if it may take its place."""
+        name = name_of(kind, document, tenant=tenant).id
+        if before is not None and name != before.name:
+            raise Refused([Problem(None, "", "bears another id than its address", "leave the id as it is")])
+        if before is None and self._effective().managed_by(kind, name, tenant=tenant) == "file":
+            raise Refusal(Code.MANAGED_BY_FILE, "the configuration file declares one of this id")
+        self._check(session, kind, document, tenant)
+        if before is None and SHELVES[kind].get(session, name, tenant=tenant) is not None:
+            raise Refusal(Code.CONFLICT, "there is one of this id already")
+        return name
 
     def _check(self, session: Session, kind: Kind, document: Document, tenant: str) -> None:
         problems = check(kind, document, self._now(session), book=self._book(), tenant=tenant)

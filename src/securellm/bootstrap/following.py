@@ -17,7 +17,7 @@ from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault
 from securellm.finops import PriceBook
 from securellm.gateway.running import Running
-from securellm.gateway.snapshot import Snapshot, Snapshots
+from securellm.gateway.snapshot import JUMP, Snapshot, Snapshots
 from securellm.identity import (
     KeyTable,
     ServiceIdentity,
@@ -100,6 +100,8 @@ class Follower:
         self._aside = Aside(clock)
         self._turn = asyncio.Lock()
         self._version = -1
+        self._stamp = ""
+        """That version's; empty, which is no version's, after a start without the store."""
         self._hint = asyncio.Event()
         self._stop_listening: Callable[[], None] | None = None
 
@@ -129,7 +131,7 @@ class Follower:
         asked = self._clock.monotonic()
         try:
             store = self._open_store()
-            version = store.changes(self._version).version
+            now = store.changes(self._version)
             read, keys = store.read(lambda session: (_read(session), list(all_stored_keys(session))))
         except Fault as fault:
             if fault.code is not Code.STORAGE_UNAVAILABLE or self._standby is None:
@@ -140,8 +142,8 @@ class Follower:
                 raise Fault(Code.STORAGE_UNAVAILABLE, f"{fault.reason}; {refused.reason}") from fault
             _log.warning("started_without_the_store", age=round(age, 3), reason=fault.reason)
             return known, self._clock.monotonic() - age
-        self.store = store
-        known = Known(version=version, keys={key.id: key for key in keys}, **read._asdict())
+        self.store, self._stamp = store, now.stamp
+        known = Known(version=now.version, keys={key.id: key for key in keys}, **read._asdict())
         age = self._clock.monotonic() - asked
         self._keep(lambda standby: standby.write(known))
         if not self._unkept:
@@ -157,15 +159,18 @@ class Follower:
         be put in force. Then nothing is confirmed, and the fence says how long the former state is still served.
         """
         async with self._turn:
-            asked = self._clock.monotonic()
+            asked, asked_us = self._clock.monotonic(), self._clock.now_us()
             store = self.store
             if store is None:
                 store = self.store = await self._aside.ask(self._open_store, seconds=READING)
-            version = self._version
-            changes = await self._aside.ask(lambda: store.changes(version), seconds=QUESTION)
+            version, stamp = self._version, self._stamp
+            changes = await self._aside.ask(lambda: store.changes(version, stamp=stamp), seconds=QUESTION)
             if changes.version != version or not changes.complete:
                 await self._bring_in(store, changes)
                 self._kept_at = -math.inf  # What was written anew is of no use until it is confirmed.
+            if abs((self._clock.now_us() - asked_us) / 1_000_000 - (self._clock.monotonic() - asked)) > JUMP:
+                # Nobody can say how long the question took: the machine has slept over it.
+                raise Fault(Code.STORAGE_UNAVAILABLE, "the machine's clock jumped while the control database was asked")
             self._snapshots.confirm(asked=asked)
             if self._clock.monotonic() - self._kept_at >= CONFIRM_EVERY:
                 age = self._clock.monotonic() - asked
@@ -223,7 +228,7 @@ class Follower:
                 lambda: self._read_anew(store, changes.version, keys_too=not changes.complete), seconds=READING
             )
             self._put(compiled)
-        self._version = changes.version
+        self._version, self._stamp = changes.version, changes.stamp
         current = self._known()
         if else_too and not changes.complete:
             await self._aside.ask(lambda: self._keep(lambda standby: standby.write(current)), seconds=READING)

@@ -1,11 +1,15 @@
 """The gateway's own secrets: from where the file says, or from the key folder."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from securellm.bootstrap.config import Loaded
 from securellm.core.randomness import Randomness
 from securellm.secrets import KeyFolder, SecretValue
 from securellm.storage import DataDir
+
+if TYPE_CHECKING:
+    from securellm.bootstrap.config import Loaded  # a command that is told where the data is reads no configuration
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +20,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     audit_seed: bytes
 
 
-def open_keys(loaded: Loaded, data: DataDir, randomness: Randomness) -> Keys:
+def open_keys(loaded: "Loaded", data: DataDir, randomness: Randomness) -> Keys:
     """By reference where the file says so, else from the key folder, made on the first start only.
 
     Raises KeyRefused when a key that stored data depends on is missing.

@@ -3,36 +3,28 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
 from securellm.admin.digests import digest_of
 from securellm.admin.store import note_made
 from securellm.audit import AdminChange, Record
+from securellm.bootstrap.recorded import Recorded
 from securellm.core.clock import Clock
 from securellm.preferences import Changed, Origin, Work
-from securellm.storage import ControlStore, Scope, Session
+from securellm.storage import Scope, Session
 
 T = TypeVar("T")
 
 
 class PersonalControl:
-    """The control database for what callers of the data plane change. Blocks.
+    """The control database for what callers of the data plane change, recorded as what administrators do. Blocks."""
 
-    The order is that of every administrative change: the change, its ADMIN record durable, COMMIT.
-    """
-
-    def __init__(self, store: Callable[[], ControlStore], *, record: Callable[[Record], None], clock: Clock) -> None:
-        """`store` raises `Fault` while there is none. `record` makes a record durable, or raises."""
-        self._store = store
-        self._record = record
+    def __init__(self, recorded: Recorded, *, clock: Clock) -> None:
+        self._recorded = recorded
         self._clock = clock
 
     def read(self, query: Callable[[Session], T], *, scope: Scope) -> T:
-        return self._store().read(query, scope=scope)
+        return self._recorded.read(query, scope=scope)
 
     def write(self, work: Work[T], *, scope: Scope, origin: Origin) -> T:
-        written: list[AdminChange] = []
-
         def make(session: Session) -> tuple[T, Changed | None]:
             result, changed = work(session)
             if changed is not None:
@@ -40,20 +32,10 @@ class PersonalControl:
                 note_made(session, request_id=origin.request_id, tenant=scope.tenant, claim=None, now_us=now_us)
             return result, changed
 
-        def record(made: tuple[T, Changed | None]) -> None:
-            if made[1] is not None:
-                change = _record_of(made[1], origin)
-                self._record(change)
-                written.append(change)
+        def told(made: tuple[T, Changed | None]) -> tuple[Record, ...]:
+            return () if made[1] is None else (_record_of(made[1], origin),)
 
-        committed = False
-        try:
-            result, _ = self._store().write(make, scope=scope, before_commit=record)
-            committed = True
-        finally:
-            if written and not committed:
-                self._record(msgspec.structs.replace(written[-1], undone=True))
-        return result
+        return self._recorded.write(make, told, scope=scope)[0]
 
 
 def _record_of(changed: Changed, origin: Origin) -> AdminChange:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from securellm.bootstrap.config import Loaded
+from securellm.bootstrap.tables import TABLES
 from securellm.core.errors import Code, Fault
 from securellm.secrets import SecretUnavailable
 from securellm.storage import ControlStore, DataDir, is_postgres
@@ -35,4 +36,10 @@ def open_control(loaded: Loaded) -> ControlStore:
     Raises as `ControlStore.open`.
     """
     location, password = control_location(loaded)
+    return open_store(location, password=password)
+
+
+def open_store(location: str | Path, *, password: Callable[[], str] | None = None) -> ControlStore:
+    """As `open_control`, where there is no configuration to be asked."""
+    assert TABLES, "known before a store is opened"
     return ControlStore.open(location, migrate=True, password=password)

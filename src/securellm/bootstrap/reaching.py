@@ -19,8 +19,8 @@ class LateStore(ControlStore):
     def version(self) -> int:
         return self._store.version
 
-    def changes(self, after: int) -> Changes:
-        return self._store.changes(after)
+    def changes(self, after: int, *, stamp: str | None = None) -> Changes:
+        return self._store.changes(after, stamp=stamp)
 
     def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
         return self._store.read(query, scope=scope)

@@ -94,8 +94,11 @@ async def try_provider(
     if provider not in snapshot.provider_rates:
         raise Refusal(Code.NOT_FOUND, f"no provider is called {provider}")
     way = _way_to(snapshot, provider, model, surface)
-    issued = application.registry.create(
-        tenant=way.tenant, name="provider test", models=(way.model,), surfaces=(way.surface,)
+    keyring, control = application.keyring, application.control
+    issued = control.write(
+        lambda session: keyring.issue(
+            session, tenant=way.tenant, name="provider test", models=(way.model,), surfaces=(way.surface,)
+        )
     )
     application.note_key("create", issued.key, actor="provider test")
     try:
@@ -111,7 +114,8 @@ async def try_provider(
         exchange = _Exchange(route.path(way.model), route.query, headers, body)
         await application.ingress.serve(exchange)
     finally:
-        application.note_key("revoke", application.registry.revoke(issued.key.id), actor="provider test")
+        revoked = control.write(lambda session: keyring.revoke(session, issued.key.id))
+        application.note_key("revoke", revoked, actor="provider test")
         await application.drain()
     answered = {name.decode("ascii"): value.decode("latin-1") for name, value in exchange.answered}
     return Trial(

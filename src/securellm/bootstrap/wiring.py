@@ -17,17 +17,19 @@ from securellm.bootstrap.effective import Effective
 from securellm.bootstrap.explaining import at_next_start
 from securellm.bootstrap.following import Follower
 from securellm.bootstrap.gauges import measure
-from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID, take_over
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID
 from securellm.bootstrap.keys import open_keys
 from securellm.bootstrap.personal import PersonalControl
 from securellm.bootstrap.places import open_control
 from securellm.bootstrap.provenance import StartupCode
 from securellm.bootstrap.reaching import LateStore
+from securellm.bootstrap.recorded import Recorded
 from securellm.bootstrap.shipping import open_shipping
 from securellm.bootstrap.standby import Standby
+from securellm.bootstrap.unfinished import take_over
 from securellm.cache import Cache, Idempotency, idempotency_secret
 from securellm.core.clock import Clock, SystemClock
-from securellm.core.errors import Code, Fault, GatewayError
+from securellm.core.errors import GatewayError
 from securellm.core.hosts import Hosts
 from securellm.core.ids import Ids
 from securellm.core.randomness import Randomness, SystemRandomness
@@ -43,9 +45,9 @@ from securellm.identity import (
     Identities,
     Issuers,
     KeyConflict,
-    KeyRegistry,
-    KeyStore,
+    Keyring,
     VirtualKey,
+    bind_pepper,
 )
 from securellm.identity.rules import fingerprint_of
 from securellm.identity.settings import IssuerSettings
@@ -110,7 +112,6 @@ class Application:
         self._stack.callback(self.credentials.close)
         self._carriers = Carriers(sender_for, hold=self.credentials.hold, clock=clock)
         self.book = shipped()
-        self._keyring: KeyStore | None = None
         self.bundles = FileBundles()
         self.follower = Follower(
             loaded,
@@ -175,7 +176,8 @@ class Application:
 
     def _gates(self, loaded: Loaded, snapshots: Snapshots, running: Running, journal: Journal) -> Gates:
         config, clock = loaded.config, self.clock
-        personal = PersonalControl(lambda: self.control, record=self.record_now, clock=clock)
+        self.recorded = Recorded(lambda: self.control, record=lambda records: self.record_now(*records))
+        personal = PersonalControl(self.recorded, clock=clock)
         return Gates(
             snapshots=snapshots,
             running=running,
@@ -225,11 +227,9 @@ class Application:
         return self.follower.store or LateStore(lambda: self.follower.store)
 
     @property
-    def registry(self) -> KeyRegistry:
-        """Every virtual key. Raises Fault(STORAGE_UNAVAILABLE) as `control` does."""
-        if self._keyring is None:
-            raise Fault(Code.STORAGE_UNAVAILABLE, "the control database could not be reached yet")
-        return KeyRegistry(self._keyring, declared=self._declared(self.loaded))
+    def keyring(self) -> Keyring:
+        """The virtual keys of `control`, and those that the file in force declares."""
+        return Keyring(self.keys.pepper, self.clock, self._randomness, declared=self._declared(self.loaded))
 
     async def follow(self) -> None:
         """Keep the snapshot confirmed, requests within their rights and the gauges true, until cancelled."""
@@ -338,6 +338,8 @@ class Application:
         providers = self._carriers.providers(loaded, effective.config.providers, renew=reloaded)
 
         def put_in_force() -> None:
+            former, now = self.effective.config, effective.config
+            moved = (former.providers, former.models) != (now.providers, now.models)
             self.loaded = loaded
             if reloaded:
                 self.issuers.follow(loaded.config.identity.issuers)
@@ -345,7 +347,8 @@ class Application:
             self.gates = msgspec.structs.replace(
                 self.gates,
                 providers=providers,
-                cache=_cache(loaded, self.clock) if reloaded else self.gates.cache,
+                # What another provider answered, or the same one elsewhere, is no answer of today's.
+                cache=_cache(loaded, self.clock) if reloaded or moved else self.gates.cache,
                 reservation_seconds=loaded.config.finops.reservation_wait,
             )
             self.ingress.gates = self.gates
@@ -385,7 +388,7 @@ class Application:
     def _open_store(self) -> ControlStore:
         control = open_control(self.loaded)
         try:
-            self._keyring = KeyStore(control, pepper=self.keys.pepper, clock=self.clock, randomness=self._randomness)
+            bind_pepper(control, self.keys.pepper)
         except BaseException:
             control.close()
             raise

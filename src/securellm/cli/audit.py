@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from securellm.audit import export, public_key, tail, verifier_key, verify
-from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
 from securellm.bootstrap.operating import segment
 from securellm.cli.exits import Exit, leave
 from securellm.cli.operator import asking, operator, operator_options, printed
@@ -33,6 +31,9 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None, as_json: bool) -> None:
     """Exit 0 when every stored byte is what was written, 8 when one is not."""
+    from securellm.audit import verify
+    from securellm.bootstrap.journaling import JOURNAL_SCHEMA, journal_observers
+
     data = DataDir(data_dir_or_exit(config, data_dir))
     path = data.audit
     report = verify(
@@ -67,6 +68,8 @@ def verify_command(config: Path | None, data_dir: Path | None, vkey: str | None,
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
 def tail_command(config: Path | None, data_dir: Path | None, count: int) -> None:
     """Print the newest records as JSON lines, oldest first."""
+    from securellm.audit import tail
+
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     _print(lambda: tail(path, count))
 
@@ -75,6 +78,8 @@ def tail_command(config: Path | None, data_dir: Path | None, count: int) -> None
 @place_options
 def export_command(config: Path | None, data_dir: Path | None) -> None:
     """Print every record as one JSON line: exactly the bytes that were hashed."""
+    from securellm.audit import export
+
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     _print(lambda: export(path))
 
@@ -107,6 +112,8 @@ def decision_command(decision_id: str, **places: Any) -> None:
 
 def _signing_key(data: DataDir) -> bytes | None:
     """The public half of the key beside the data: without one, a log signed anew with another key looks whole."""
+    from securellm.audit import public_key
+
     try:
         seed = KeyFolder(data.keys, SystemRandomness()).audit_key(create=False)
     except KeyRefused as error:
@@ -120,6 +127,8 @@ def _signing_key(data: DataDir) -> bytes | None:
 @place_options
 def vkey_command(config: Path | None, data_dir: Path | None) -> None:
     """Print the public verifier key of the log: keep it apart from the data, for `verify --vkey`."""
+    from securellm.audit import verifier_key
+
     try:
         click.echo(verifier_key(DataDir(data_dir_or_exit(config, data_dir)).audit))
     except StorageError as error:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from securellm.bootstrap.compiling import budgets_of
 from securellm.cli.exits import leave
 from securellm.cli.places import data_dir_or_exit, in_force_or_exit, place_options
 from securellm.cli.resource import Resource, add_commands
 from securellm.core.money import format_amount
-from securellm.finops import budget_report, load
-from securellm.storage import DataDir, StorageError, open_readonly
+from securellm.storage import DataDir, StorageError
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
@@ -47,6 +45,10 @@ def show(config: Path | None, data_dir: Path | None, period: str | None, as_json
     """
     if period is not None and not _MONTH.fullmatch(period):
         raise click.UsageError("--period takes a month such as 2026-11")
+    from securellm.bootstrap.compiling import budgets_of
+    from securellm.finops import budget_report, load
+    from securellm.storage import open_readonly
+
     path = DataDir(data_dir_or_exit(config, data_dir)).audit
     budgets = {} if config is None else budgets_of(in_force_or_exit(config).config)
     try:

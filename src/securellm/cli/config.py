@@ -10,7 +10,6 @@ import msgspec
 
 from securellm.bootstrap.bundles import declared_policies
 from securellm.bootstrap.config import config_digest, open_config
-from securellm.bootstrap.explaining import diff, settings_of
 from securellm.cli.exits import Exit
 from securellm.cli.places import in_force_or_exit
 from securellm.settings import ConfigError, Problem
@@ -77,6 +76,8 @@ def explain(file: Path, key: str, *, only_set: bool, as_json: bool) -> None:
     KEY narrows it to one setting and those below it, such as `server` or `tenants[acme].budget`. Secrets are shown as
     their references.
     """
+    from securellm.bootstrap.explaining import settings_of
+
     every = settings_of(in_force_or_exit(file))
     found = [
         setting for setting in every if _is_below(setting.key, key) and not (only_set and setting.source == "default")
@@ -103,6 +104,8 @@ def difference(before: Path, after: Path, *, as_json: bool) -> None:
 
     Exits 0 when nothing is, 9 otherwise.
     """
+    from securellm.bootstrap.explaining import diff, settings_of
+
     found = diff(settings_of(in_force_or_exit(before)), settings_of(in_force_or_exit(after)))
     if as_json:
         click.echo(json.dumps({"differences": msgspec.to_builtins(found)}, ensure_ascii=False))

@@ -107,8 +107,10 @@ def command(as_json: bool, data_dir: Path | None, port: int) -> None:
     facts: dict[str, str] = {}
 
     def opened(application: Application) -> None:
-        issued = application.registry.create(
-            tenant="demo", name="demo", models=("*",), surfaces=tuple(Surface), expires_us=None
+        issued = application.control.write(
+            lambda session: application.keyring.issue(
+                session, tenant="demo", name="demo", models=("*",), surfaces=tuple(Surface)
+            )
         )
         application.note_key("create", issued.key, actor="demo")
         facts.update(api_key=issued.token, admin_token=application.keys.admin_token.reveal())

@@ -3,22 +3,25 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from securellm.bootstrap.desk import KeyDesk, direct_desk
 from securellm.bootstrap.operating import Operator, segment
 from securellm.cli.exits import leave
-from securellm.cli.operator import asking, keys_on_this_host, operator, operator_options, refused
+from securellm.cli.operator import asking, keys_on_this_host, operator, operator_options, refused, warned
 from securellm.cli.places import config_or_exit, in_force_or_exit
 from securellm.cli.resource import Resource, add_commands, listed
 from securellm.core.clock import SystemClock
 from securellm.core.errors import Code, Refusal
 from securellm.core.randomness import SystemRandomness
 from securellm.core.surfaces import Surface
-from securellm.identity import PepperMismatch, VirtualKey
+from securellm.identity import VirtualKey
 from securellm.storage import DataDirLocked, StorageError
+
+if TYPE_CHECKING:
+    from securellm.bootstrap.desk import KeyDesk  # imported when a folder is opened: most ask a gateway
 
 _KEYS = "/admin/v1/keys"
 
@@ -61,6 +64,7 @@ def rotate(key_id: str, overlap: int, as_json: bool, **places: Any) -> None:
     asked = operator(places)
     path = f"{_KEYS}/{segment(key_id)}/rotate"
     answer = asking(lambda: asked.call("POST", path, body={"overlap_seconds": overlap})).body
+    warned(answer)
     click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
 
 
@@ -115,12 +119,11 @@ def create(
     }
     body = {member: value for member, value in asked.items() if value}
 
-    def offline(desk: KeyDesk) -> dict[str, Any]:
+    def offline(desk: "KeyDesk") -> dict[str, Any]:
         if project or user or ip_ranges:
             leave("no gateway runs here", "Start it: --project, --user and --ip-range ask it.")
         config = places["config"]
-        if config is not None and tenant not in {known.id for known in in_force_or_exit(config).config.tenants}:
-            raise Refusal(Code.NOT_FOUND, f"neither {config} nor the control plane has a tenant {tenant}")
+        warnings = [] if config is None else _unusable(config, tenant, models)
         expires_us = None if moment is None else int(moment.timestamp() * 1_000_000)
         if expires_us is not None and expires_us <= SystemClock().now_us():
             raise Refusal(Code.INVALID_REQUEST, "the key would have expired already")
@@ -131,9 +134,10 @@ def create(
             surfaces=tuple(Surface(surface) for surface in surfaces),
             expires_us=expires_us,
         )
-        return {**shown(issued.key), "token": issued.token}
+        return {**shown(issued.key), "warnings": warnings, "token": issued.token}
 
     answer = _done(places, offline, lambda asked: asked.call("POST", _KEYS, body=body).body)
+    warned(answer)
     click.echo(json.dumps(answer) if as_json else f"{answer['id']}  {answer['token']}")
 
 
@@ -146,9 +150,8 @@ def list_command(tenant: str | None, project: str | None, as_json: bool, **place
     """List every key you may see: id, tenant, recognition prefix, state. Never a token."""
     wanted = {name: value for name, value in (("tenant", tenant), ("project", project)) if value is not None}
 
-    def offline(desk: KeyDesk) -> dict[str, Any]:
-        rows = [shown(key) for key in desk.page(after=None, limit=100_000).keys]
-        return {"data": [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]}
+    def offline(desk: "KeyDesk") -> dict[str, Any]:
+        return {"data": [shown(key) for key in desk.keys(tenant=tenant, project=project)]}
 
     answer = _done(places, offline, lambda asked: {"data": list(asked.items(_KEYS, wanted))})
     if as_json:
@@ -168,6 +171,16 @@ def revoke(key_id: str, as_json: bool, **places: Any) -> None:
     path = f"{_KEYS}/{segment(key_id)}/revoke"
     answer = _done(places, lambda desk: shown(desk.revoke(key_id)), lambda asked: asked.call("POST", path).body)
     click.echo(json.dumps(answer) if as_json else f"{key_id} revoked")
+
+
+def _unusable(config: Path, tenant: str, models: tuple[str, ...]) -> list[str]:
+    """What the admin API would warn of. Raises `Refusal` (NOT_FOUND) where there is no such tenant."""
+    known = in_force_or_exit(config).config
+    found = next((one for one in known.tenants if one.id == tenant), None)
+    if found is None:
+        raise Refusal(Code.NOT_FOUND, f"neither {config} nor the control plane has a tenant {tenant}")
+    usable = set(known.models_of(found)) & {model.name for model in known.models}
+    return [f"{tenant} has no model called {name} now" for name in models if name not in usable and name != "*"]
 
 
 def _state(key: dict[str, Any], now: datetime) -> str:
@@ -198,12 +211,14 @@ def _moment(us: int | None) -> str | None:
 
 
 def _done(
-    places: dict[str, Any], offline: Callable[[KeyDesk], dict[str, Any]], online: Callable[[Operator], dict[str, Any]]
+    places: dict[str, Any], offline: "Callable[[KeyDesk], dict[str, Any]]", online: Callable[[Operator], dict[str, Any]]
 ) -> dict[str, Any]:
     """What was done: in the data folder when no gateway runs on it, else by the gateway."""
     config, data_dir = places["config"], places["data_dir"]
     if config is None and data_dir is None:
         return _asked(places, online)
+    from securellm.bootstrap.desk import direct_desk
+
     data, keys = keys_on_this_host(config, data_dir)
     loaded = None if config is None else config_or_exit(config, resolving=False)
     try:
@@ -211,7 +226,7 @@ def _done(
             return offline(desk)
     except DataDirLocked:
         return _asked(places, online)
-    except (Refusal, StorageError, PepperMismatch) as error:
+    except (Refusal, StorageError) as error:
         if isinstance(error, Refusal):
             refused(error.code.value, error.reason, error.remedy, status=error.status)
         leave(error.reason, error.remedy)

@@ -3,6 +3,7 @@
 import json
 import re
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -92,8 +93,12 @@ def _token(path: Path | None) -> SecretValue:
     else:
         try:
             text = path.read_text(encoding="ascii").strip()
+            mode = path.stat().st_mode
         except (OSError, ValueError):
-            text = ""
+            text, mode = "", 0
+        if stat.S_ISREG(mode) and mode & 0o077:
+            # No more than that: secrets are mounted like this, and whoever mounted them may have no say in it.
+            click.echo(plain(f"warning: others can read {path}; run: chmod 600 {path}"), err=True)
     if not _ONE_TOKEN.fullmatch(text):
         leave(f"{path or _TOKEN} cannot be read as a token", "Let it hold the token alone, without another word.")
     return SecretValue(text)
@@ -125,6 +130,12 @@ def refused(code: str, reason: str, *more: str, status: int) -> NoReturn:
     for line in more:
         click.echo(plain(f"  {line}"), err=True)
     raise SystemExit(exit_of(status)) from None
+
+
+def warned(answer: dict[str, Any]) -> None:
+    """Say beside the answer what it warns of."""
+    for warning in answer.get("warnings") or ():
+        click.echo(plain(f"warning: {warning}"), err=True)
 
 
 def exit_of(status: int) -> Exit:

@@ -1,22 +1,25 @@
-"""Where a command looks: the options that name a configuration or a data folder, and what they lead to."""
+"""Where a command looks: the options that name a configuration or a data folder, and what they lead to.
+
+What reads a configuration, and what opens a store, is imported where it is asked for: most commands ask for neither.
+"""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from securellm.bootstrap.config import Loaded, data_dir_of, open_config
-from securellm.bootstrap.effective import Effective, compose, stored_documents
-from securellm.bootstrap.places import control_location, open_control
 from securellm.cli.exits import Exit, leave
 from securellm.core.errors import GatewayError
-from securellm.finops import shipped
 from securellm.secrets import SecretUnavailable
 from securellm.settings import ConfigError
 from securellm.storage import StorageError
+
+if TYPE_CHECKING:
+    from securellm.bootstrap.config import Loaded
+    from securellm.bootstrap.effective import Effective
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -53,22 +56,28 @@ def place_options(command: F) -> F:
     return config_option("The configuration file that names it")(command)
 
 
-def config_or_exit(path: Path, *, resolving: bool = True) -> Loaded:
+def config_or_exit(path: Path, *, resolving: bool = True) -> "Loaded":
     """The checked configuration; prints every problem and exits otherwise.
 
     Without `resolving` no secret is asked for: who operates a gateway need not have its providers' credentials.
     """
+    from securellm.bootstrap.config import open_config
+
     try:
         return open_config(path, resolving=resolving)
     except ConfigError as error:
         refuse(error)
 
 
-def in_force_or_exit(file: Path) -> Effective:
+def in_force_or_exit(file: Path) -> "Effective":
     """FILE with what the admin API has stored beside it, where there is such a store yet; explains and exits else.
 
     No secret is asked for, but the password of a server.
     """
+    from securellm.bootstrap.effective import compose, stored_documents
+    from securellm.bootstrap.places import control_location, open_control
+    from securellm.finops import shipped
+
     loaded = config_or_exit(file, resolving=False)
     location, _ = control_location(loaded)
     try:
@@ -106,6 +115,8 @@ def data_dir_or_exit(config: Path | None, data_dir: Path | None, *, made: bool =
             leave(f"{data_dir} is no folder", "Name the data folder of a gateway: the one its [storage] leads to.")
         return entered(data_dir.absolute())
     assert config is not None
+    from securellm.bootstrap.config import data_dir_of
+
     try:
         return entered(data_dir_of(config))
     except ConfigError as error:

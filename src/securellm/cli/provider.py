@@ -3,16 +3,18 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from securellm.bootstrap.trial import Trial, try_provider
 from securellm.cli.exits import Exit, leave
 from securellm.cli.places import config_option, config_or_exit
 from securellm.cli.resource import Resource, add_commands
-from securellm.cli.running import opening
 from securellm.core.errors import Code, GatewayError
 from securellm.core.surfaces import Surface
+
+if TYPE_CHECKING:
+    from securellm.bootstrap.trial import Trial
 
 
 @click.group("provider")
@@ -28,6 +30,7 @@ add_commands(
         columns=("id", "kind", "base_url", "credential", "managed_by"),
         members="id*, kind*, base_url, credential, timeouts, ca_file, client_cert, client_key, proxy, limits",
         changing="kind, base_url, credential, timeouts, ca_file, client_cert, client_key, proxy, limits",
+        four_eyes=True,
     ),
 )
 
@@ -51,6 +54,9 @@ def test(
 
     The gateway must not be running on the same data folder. Exits 0 when the provider answered, 1 when not.
     """
+    from securellm.bootstrap.trial import try_provider
+    from securellm.cli.running import opening
+
     application = opening(config_or_exit(config))
     try:
         trial = asyncio.run(
@@ -68,7 +74,7 @@ def test(
     raise SystemExit(Exit.OK if answered else Exit.UNHEALTHY)
 
 
-def _shown(trial: Trial) -> dict[str, object]:
+def _shown(trial: "Trial") -> dict[str, object]:
     return {
         "provider": trial.provider,
         "model": trial.model,
@@ -81,7 +87,7 @@ def _shown(trial: Trial) -> dict[str, object]:
     }
 
 
-def _told(trial: Trial) -> str:
+def _told(trial: "Trial") -> str:
     request_id = trial.headers.get("x-request-id")
     if trial.status == 200:
         served = trial.headers.get("x-securellm-model")

@@ -11,7 +11,7 @@ import msgspec
 
 from securellm.bootstrap.operating import Answer, Operator, segment
 from securellm.cli.exits import Exit
-from securellm.cli.operator import asking, operator, operator_options, printed
+from securellm.cli.operator import asking, operator, operator_options, printed, warned
 from securellm.cli.tables import table
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -60,7 +60,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     shown_once: str | None = None
     """The member of an answer that is a secret, shown this once."""
     four_eyes: bool = False
-    """Making and removing takes two people."""
+    """Making and changing may take two people."""
     verbs: tuple[Verb, ...] = ()
 
     scoped: bool = False
@@ -154,36 +154,37 @@ def _add_update(group: click.Group, resource: Resource) -> None:
     def run(
         name: str, as_json: bool, file: Path | None, members: tuple[str, ...], if_match: str | None, **options: Any
     ) -> None:
+        reason = options.pop("break_glass", None)
         asked = operator(options)
         body = body_of(file, members)
         path = resource.one(name, options)
-        answer = asking(
-            lambda: asked.call("PATCH", path, body=body, headers={"if-match": if_match or etag_of(asked, path)})
-        )
-        _show(answer, as_json=as_json)
+
+        def change() -> Answer:
+            headers = {"if-match": if_match or etag_of(asked, path)} | dict(glass(reason))
+            return asked.call("PATCH", path, body=body, headers=headers)
+
+        answer = asking(change)
+        if answer.status == 202:
+            _waits(answer, as_json=as_json)
+        else:
+            warned(answer.body)
+            _show(answer, as_json=as_json)
 
     said = f"Change {resource.article} {resource.noun}; null takes a member back.\n\nMembers: {resource.changing}."
     command = _command(group, "update", run, said, resource)
     _named(command, resource)
     _with_body(command)
     _with_etag(command)
+    if resource.four_eyes:
+        _with_glass(command)
 
 
 def _add_delete(group: click.Group, resource: Resource) -> None:
     def run(name: str, as_json: bool, if_match: str | None, **options: Any) -> None:
-        reason = options.pop("break_glass", None)
         asked = operator(options)
         path = resource.one(name, options)
-
-        def remove() -> Answer:
-            return asked.call(
-                "DELETE", path, headers={"if-match": if_match or etag_of(asked, path)} | dict(glass(reason))
-            )
-
-        answer = asking(remove)
-        if answer.status == 202:
-            _waits(answer, as_json=as_json)
-        elif as_json:
+        asking(lambda: asked.call("DELETE", path, headers={"if-match": if_match or etag_of(asked, path)}))
+        if as_json:
             printed({"id": name, "deleted": True})
         else:
             click.echo(f"{name} deleted")
@@ -191,8 +192,6 @@ def _add_delete(group: click.Group, resource: Resource) -> None:
     command = _command(group, "delete", run, f"Remove {resource.article} {resource.noun}.", resource)
     _named(command, resource)
     _with_etag(command)
-    if resource.four_eyes:
-        _with_glass(command)
 
 
 def _add_verb(group: click.Group, resource: Resource, verb: Verb) -> None:

@@ -124,7 +124,11 @@ class Directory:
         return replace(session, self.users, before, after)
 
     def delete_user(self, session: Session, actor: Actor, user: User) -> None:
-        """Take a person away with their roles, access tokens and sessions."""
+        """Take a person away with their roles, access tokens and sessions; not one who is the second of two."""
+        holders = self.holders(session, Permission.PROVIDERS_PLACE, tenant=None)
+        if user.principal in holders and len(holders) > 1:
+            # Else whoever remains would be alone, and say alone where credentials are sent.
+            raise Refusal(Code.CONFLICT, "others need them as the second person: disable them, or take that role first")
         self._forget(session, actor, user.principal)
         session.run(delete(ONE_TIME).where(ONE_TIME.c.subject == user.principal))
         take(session, self.users, user)
@@ -265,17 +269,18 @@ class Directory:
 
         Needs a transaction over everything, for roles in the installation count in each tenant.
         """
-        roles = [role for role in Role if permission in PERMISSIONS[role]]
-        query = select(GRANTS).where(
-            GRANTS.c.role.in_(roles), or_(GRANTS.c.tenant == (tenant or INSTALLATION), GRANTS.c.tenant == INSTALLATION)
-        )
-        held = [noun_of(row, Grant) for row in session.rows(query)]
+        held = _held(session, permission, tenant=tenant)
         active: set[str] = set()
         for principal in {grant.principal for grant in held if grant.principal.startswith("user:")}:
             user = self.users.find(session, USERS.c.id == principal.removeprefix("user:"))
             if user is not None and not user.disabled and self._has_way_in(session, user):
                 active.add(principal)
         return eligible(held, permission, tenant=tenant, project=project, active=active)
+
+    def holders(self, session: Session, permission: Permission, *, tenant: str | None) -> frozenset[str]:
+        """As `eligible`, with the people who are shut out or have no way in just now."""
+        held = _held(session, permission, tenant=tenant)
+        return eligible(held, permission, tenant=tenant, active={grant.principal for grant in held})
 
     def has_people(self, session: Session) -> bool:
         """Whether any person is known."""
@@ -348,6 +353,15 @@ def stored_services(session: Session) -> tuple[ServiceIdentity, ...]:
     """Every service that may call models, for the snapshot."""
     query = select(SERVICES).where(SERVICES.c.tenant != INSTALLATION, SERVICES.c.subject.is_not(None))
     return tuple(noun_of(row, ServiceIdentity) for row in session.rows(query.order_by(SERVICES.c.id)))
+
+
+def _held(session: Session, permission: Permission, *, tenant: str | None) -> list[Grant]:
+    """The roles by which anybody may hold `permission` in the tenant, of some project perhaps."""
+    roles = [role for role in Role if permission in PERMISSIONS[role]]
+    query = select(GRANTS).where(
+        GRANTS.c.role.in_(roles), or_(GRANTS.c.tenant == (tenant or INSTALLATION), GRANTS.c.tenant == INSTALLATION)
+    )
+    return [noun_of(row, Grant) for row in session.rows(query)]
 
 
 def _link(linked: User | ServiceIdentity) -> tuple[str | None, str | None]:

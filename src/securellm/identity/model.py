@@ -66,13 +66,6 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
         return f"IssuedKey({self.key.id})"
 
 
-class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some keys in the order of their ids; `after` continues the list, None ends it."""
-
-    keys: tuple[VirtualKey, ...]
-    after: str | None
-
-
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Proof that a valid virtual key, or a service's own token, was presented."""
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
-from securellm.identity.model import KeyPage, VirtualKey
+from securellm.identity.model import VirtualKey
 
 PEPPER_BYTES = 32
 """The shortest pepper taken."""
@@ -112,16 +112,6 @@ def refuse_surface(surfaces: tuple[Surface, ...], surface: Surface | None) -> No
     """Raises `Refusal` (SURFACE_NOT_ALLOWED) when the credential is scoped to other surfaces."""
     if surface is not None and surfaces and surface not in surfaces:
         raise Refusal(Code.SURFACE_NOT_ALLOWED, f"the virtual key is not scoped to {surface}")
-
-
-def page_of(keys: list[VirtualKey], *, after: str | None, limit: int, tenant: str | None) -> KeyPage:
-    """The first `limit` keys beyond `after`, in the order of their ids, of one tenant or of all."""
-    beyond = sorted(
-        (key for key in keys if (after is None or key.id > after) and (tenant is None or key.tenant == tenant)),
-        key=lambda key: key.id,
-    )
-    shown = tuple(beyond[:limit])
-    return KeyPage(keys=shown, after=shown[-1].id if len(beyond) > limit else None)
 
 
 def check_networks(ranges: Iterable[str]) -> tuple[str, ...]:

@@ -1,24 +1,13 @@
-"""The verbs of identity: recognise who asks; issue, list and revoke keys."""
-
-from collections.abc import Iterable
+"""The gate of identity: recognise who asks."""
 
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.identity.issuers import Issuers, Vouched
 from securellm.identity.jwt import TokenRefused
-from securellm.identity.model import Identity, IssuedKey, KeyPage, VirtualKey
+from securellm.identity.model import Identity
 from securellm.identity.people import NO_SERVICES, ServiceTable
-from securellm.identity.rules import (
-    PEPPER_BYTES,
-    check,
-    digest_of,
-    is_credential,
-    page_of,
-    refuse_elsewhere,
-    refuse_surface,
-)
-from securellm.identity.store import KeyStore
+from securellm.identity.rules import PEPPER_BYTES, check, digest_of, is_credential, refuse_elsewhere, refuse_surface
 from securellm.identity.table import KeyTable
 
 
@@ -95,51 +84,3 @@ class Identities:
 def _end_of(vouched: Vouched) -> int | None:
     ends = vouched.claims.get("exp")
     return round((ends + vouched.issuer.clock_skew) * 1_000_000) if isinstance(ends, int) else None
-
-
-class KeyRegistry:
-    """Every virtual key, declared in the file or made through the API. Blocking, as its store is."""
-
-    def __init__(self, store: KeyStore, *, declared: Iterable[VirtualKey] = ()) -> None:
-        self._store = store
-        self._declared = {key.id: key for key in declared}
-
-    def table(self) -> KeyTable:
-        """All keys as of now. Raises `KeyConflict` when the file and the API hold the same key."""
-        return KeyTable.of([*self._declared.values(), *self._store.every()])
-
-    def version(self) -> int:
-        """Rises whenever `table()` may have changed."""
-        return self._store.version()
-
-    def create(
-        self,
-        *,
-        tenant: str,
-        name: str,
-        models: tuple[str, ...],
-        surfaces: tuple[Surface, ...] = (),
-        expires_us: int | None = None,
-    ) -> IssuedKey:
-        """Issue a key; its token is known here and never again."""
-        return self._store.create(tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us)
-
-    def page(self, *, after: str | None = None, limit: int = 50, tenant: str | None = None) -> KeyPage:
-        """Up to `limit` keys beyond the id `after`."""
-        return page_of([*self._declared.values(), *self._store.every()], after=after, limit=limit, tenant=tenant)
-
-    def get(self, key_id: str) -> VirtualKey:
-        """Raises `Refusal` (NOT_FOUND)."""
-        key = self._declared.get(key_id) or self._store.get(key_id)
-        if key is None:
-            raise Refusal(Code.NOT_FOUND, "no virtual key has this id")
-        return key
-
-    def revoke(self, key_id: str) -> VirtualKey:
-        """Refuse the key from now on; doing it again changes nothing.
-
-        Raises `Refusal` (NOT_FOUND, MANAGED_BY_FILE).
-        """
-        if key_id in self._declared:
-            raise Refusal(Code.MANAGED_BY_FILE, "this virtual key is declared in the configuration file")
-        return self._store.revoke(key_id)

@@ -182,47 +182,11 @@ class Keyring:
         return key
 
 
-class KeyStore:
-    """Virtual keys, each verb in a transaction of its own. Blocking: never called on the event loop."""
-
-    def __init__(self, control: ControlStore, *, pepper: bytes, clock: Clock, randomness: Randomness) -> None:
-        """Raises `PepperMismatch` when the control plane is kept under another pepper."""
-        self._control = control
-        self._keyring = Keyring(pepper, clock, randomness)
-        fingerprint = fingerprint_of(pepper)
-        if not control.read(lambda session: _is_kept(session, fingerprint)):
-            control.write(lambda session: _keep(session, fingerprint))
-
-    def create(
-        self,
-        *,
-        tenant: str,
-        name: str,
-        models: tuple[str, ...],
-        surfaces: tuple[Surface, ...] = (),
-        expires_us: int | None = None,
-    ) -> IssuedKey:
-        """Issue a key, durably; the token is returned once and kept nowhere."""
-        return self._control.write(
-            lambda session: self._keyring.issue(
-                session, tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us
-            )
-        )
-
-    def every(self) -> tuple[VirtualKey, ...]:
-        """All keys, in the order of their ids."""
-        return self._control.read(lambda session: tuple(all_stored_keys(session)))
-
-    def get(self, key_id: str) -> VirtualKey | None:
-        return self._control.read(lambda session: _get(session, key_id))
-
-    def revoke(self, key_id: str) -> VirtualKey:
-        """Refuse the key from now on, durably; the first moment stands. Raises `Refusal` (NOT_FOUND)."""
-        return self._control.write(lambda session: self._keyring.revoke(session, key_id))
-
-    def version(self) -> int:
-        """Rises with every write to the control database."""
-        return self._control.version
+def bind_pepper(control: ControlStore, pepper: bytes) -> None:
+    """Let the control plane take no other pepper from now on. Raises `PepperMismatch` when it was made with another."""
+    fingerprint = fingerprint_of(pepper)
+    if not control.read(lambda session: _is_kept(session, fingerprint)):
+        control.write(lambda session: _keep(session, fingerprint))
 
 
 def _is_kept(session: Session, fingerprint: bytes) -> bool:

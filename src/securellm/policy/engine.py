@@ -13,7 +13,7 @@ import msgspec
 
 from securellm.core.errors import Code, Fault
 from securellm.policy.model import UNBOUND, Answer, Effect, Obligations, Question, Verdict
-from securellm.policy.rules import bound
+from securellm.policy.obligations import bound
 from securellm.policy.schema import GUARD, PRINCIPALS, RESOURCES, SCHEMA, Action
 
 SLICED = 4_000

@@ -16,7 +16,8 @@ from securellm.policy.comparing import EXAMPLES, Standing
 from securellm.policy.confining import command_of, confined
 from securellm.policy.inforce import INSTALLATION, Declared
 from securellm.policy.model import Answer, Question, Verdict
-from securellm.policy.rules import HOUR, bound, hour_and_weekday
+from securellm.policy.obligations import bound
+from securellm.policy.rules import HOUR, hour_and_weekday
 
 MOST_QUESTIONS = 20_000
 """Different questions of one replay."""

@@ -1,4 +1,4 @@
-"""Pure decisions of policy: what a tenant may see, what one of its keys may use, and what a yes is bound to."""
+"""Pure decisions of policy: what a tenant may see, what one of its keys may use, and what a policy is asked."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -6,15 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from securellm.core.canonical import canonical_bytes
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
+from securellm.policy.facts import Facts
 from securellm.policy.model import (
     INJECTION_STEPS,
-    REDACTABLE,
-    UNBOUND,
     Answer,
-    Effect,
-    Facts,
     GuardFacts,
-    Obligations,
     Question,
     ShadowResult,
     Verdict,
@@ -69,21 +65,6 @@ def bundle_of(*, known_models: Collection[str], tenant_models: Mapping[str, Coll
 def _lists(names: Collection[str], model: str) -> bool:
     # A request for "*" itself must not pass through the wildcard's own name.
     return model != EVERY and (model in names or EVERY in names)
-
-
-def bound(obligations: Iterable[Obligations]) -> Obligations:
-    """All of them together: every redaction, only the providers that each of them allows, the most approvals."""
-    redact: frozenset[str] = frozenset()
-    route: frozenset[str] | None = None
-    approvals = 0
-    for one in obligations:
-        redact |= one.redact
-        if one.route is not None:
-            route = one.route if route is None else route & one.route
-        approvals = max(approvals, one.approvals)
-    if not redact and route is None and not approvals:
-        return UNBOUND
-    return Obligations(redact=redact, route=route, approvals=approvals)
 
 
 def shadow_result(answer: Answer, tried: Answer) -> ShadowResult:
@@ -163,37 +144,3 @@ def guard_facts(found: Iterable[tuple[str, int]]) -> GuardFacts:
 
 INJECTION = "injection"
 """The type of finding whose score is told."""
-
-
-def obligations_of(annotations: Mapping[str, str | None], *, effect: Effect) -> tuple[Obligations, tuple[str, ...]]:
-    """What the annotations of one policy bind its permit to, and everything that is wrong with them."""
-    problems = [f"unknown annotation @{name}" for name in sorted(annotations.keys() - ANNOTATIONS)]
-    obliging = sorted(annotations.keys() & OBLIGING)
-    if effect == "forbid" and obliging:
-        problems.append(f"@{obliging[0]} on a forbid: only a permit can be bound to something")
-    redact = _listed(annotations.get("redact") or "")
-    if "redact" in annotations and (not redact or redact - REDACTABLE):
-        problems.append(f"@redact names one or more of {', '.join(sorted(REDACTABLE))}")
-    route = _listed(annotations.get("route") or "")
-    if "route" in annotations and (not route or not all(map(is_name, route))):
-        problems.append("@route names one or more ids of providers")
-    approvals = annotations.get("require_approval", "0") or ""
-    if not (approvals in APPROVALS or "require_approval" not in annotations):
-        problems.append("@require_approval is a number of people, 1 to 8")
-        approvals = "0"
-    obliged = Obligations(redact=redact, route=route if "route" in annotations else None, approvals=int(approvals))
-    return (UNBOUND if obliged == UNBOUND else obliged), tuple(problems)
-
-
-OBLIGING = frozenset({"redact", "route", "require_approval"})
-ANNOTATIONS = OBLIGING | {"id", "note"}
-APPROVALS = frozenset("12345678")
-
-
-def is_name(text: str) -> bool:
-    """Whether it can be the id of a policy or a provider: at most 64 ASCII letters, digits and . _ -"""
-    return 0 < len(text) <= 64 and text.isascii() and all(letter.isalnum() or letter in "._-" for letter in text)
-
-
-def _listed(text: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in text.split(",")) - {""}

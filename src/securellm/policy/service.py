@@ -8,11 +8,11 @@ from typing import NamedTuple
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Fault
 from securellm.policy.engine import Failed
+from securellm.policy.facts import Facts
 from securellm.policy.inforce import Deciding, Policies, Scope
 from securellm.policy.model import (
     UNBOUND,
     Answer,
-    Facts,
     GuardFacts,
     Obligations,
     Permit,
@@ -21,7 +21,8 @@ from securellm.policy.model import (
     ShadowResult,
     Verdict,
 )
-from securellm.policy.rules import HOUR, bound, decide, guard_facts, hour_and_weekday, question_of, shadow_result
+from securellm.policy.obligations import bound
+from securellm.policy.rules import HOUR, decide, guard_facts, hour_and_weekday, question_of, shadow_result
 from securellm.telemetry.logs import logger
 from securellm.telemetry.metrics import Metrics
 

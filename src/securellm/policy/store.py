@@ -3,7 +3,7 @@
 from securellm.core.errors import Code, Refusal
 from securellm.policy.bundles import Bundle, hash_of
 from securellm.policy.inforce import Declared
-from securellm.policy.versions import (
+from securellm.policy.lifecycle import (
     State,
     Version,
     enforced,

@@ -20,8 +20,8 @@ from securellm.policy.bundles import Bundle, BundleRefused, Case, checked, hash_
 from securellm.policy.comparing import questions_of
 from securellm.policy.engine import CompiledBundle, Failed, Head, PolicyRow
 from securellm.policy.model import Effect, Verdict
+from securellm.policy.obligations import is_name, obligations_of
 from securellm.policy.reports import CaseResult, Report
-from securellm.policy.rules import is_name, obligations_of
 from securellm.policy.scanning import Segment
 from securellm.policy.schema import GUARD, SCHEMA, USE_MODEL, USING, Action
 

@@ -222,6 +222,27 @@ models = ["mm", "*"]
             "openai",
         ),
         (
+            'route = [{ provider = "openai", model = "gpt-4o-mini" }]',
+            'route = [{ provider = "openai", model = ".." }]',
+            "models[0].route[0].model",
+            "not allowed",
+            None,
+        ),
+        (
+            'route = [{ provider = "openai", model = "gpt-4o-mini" }]',
+            'route = [{ provider = "openai", model = "../files" }]',
+            "models[0].route[0].model",
+            "not allowed",
+            None,
+        ),
+        (
+            'route = [{ provider = "openai", model = "gpt-4o-mini" }]',
+            'route = [{ provider = "openai", model = "a/../b" }]',
+            "models[0].route[0].model",
+            "not allowed",
+            None,
+        ),
+        (
             'name = "gpt-4o-mini"',
             'name = "gpt-4o-mini"\ncapabilities = ["tools", "visions"]',
             "models[0].capabilities[1]",

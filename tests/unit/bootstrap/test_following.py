@@ -1,9 +1,10 @@
 """What a replica knows follows the store: by deltas that equal a full compile, revocations first, at any failure."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +45,9 @@ class Severed:
         self.silence: threading.Event | None = None
         self.reads = 0
 
-    def changes(self, after: int) -> Changes:
+    def changes(self, after: int, *, stamp: str | None = None) -> Changes:
         self._wait()
-        return self._store.changes(after)
+        return self._store.changes(after, stamp=stamp)
 
     def read(self, query: Callable[[Session], T]) -> T:
         self._wait()
@@ -245,6 +246,32 @@ def test_nothing_new_is_confirmed_without_reading_anything(tmp_path: Path) -> No
         asyncio.run(scenario(store))
 
 
+@pytest.mark.requirement("ID-2")
+def test_a_server_that_took_over_without_the_last_writes_is_followed_from_where_it_really_is(tmp_path: Path) -> None:
+    async def scenario(store: ControlStore, behind: ControlStore, kept: VirtualKey, revoked: VirtualKey) -> None:
+        replica = Replica(loaded(tmp_path), store).begin()
+        lost = issue(store)
+        await replica.follower.refresh()
+        assert replica.now.keys.get(lost.id) == lost
+        # The revocation has the number here that the lost key had there, and more has happened since.
+        revoke(behind, revoked)
+        later = issue(behind)
+        replica.line._store = behind
+        await replica.follower.refresh()
+        known = replica.now.keys.get(revoked.id)
+        assert known is not None
+        assert known.revoked_us is not None
+        assert replica.now.keys.get(lost.id) is None
+        assert (replica.now.keys.get(kept.id), replica.now.keys.get(later.id)) == (kept, later)
+
+    with control(tmp_path) as store:
+        kept, revoked = issue(store), issue(store)
+    shutil.copy(tmp_path / "control.db", tmp_path / "behind.db")
+    behind = ControlStore.open(tmp_path / "behind.db", migrate=False)
+    with control(tmp_path) as store, closing(behind):
+        asyncio.run(scenario(store, behind, kept, revoked))
+
+
 def test_a_cut_line_confirms_nothing_and_is_followed_again_once_it_is_back(tmp_path: Path) -> None:
     async def scenario(store: ControlStore) -> None:
         replica = Replica(loaded(tmp_path), store).begin()
@@ -275,6 +302,32 @@ def test_an_answer_counts_from_its_question(tmp_path: Path, monkeypatch: pytest.
         replica.line.silence.set()
         await look
         assert replica.snapshots.age == 45
+
+    with control(tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
+@pytest.mark.requirement("ID-2")
+def test_an_answer_that_the_machine_slept_over_confirms_nothing(tmp_path: Path) -> None:
+    async def scenario(store: ControlStore) -> None:
+        replica = Replica(loaded(tmp_path), store).begin()
+        replica.clock.advance(10)
+
+        class Sleepy(Severed):
+            def changes(self, after: int, *, stamp: str | None = None) -> Changes:
+                answer = super().changes(after, stamp=stamp)
+                # Asleep, the monotonic clock stands still.
+                replica.clock.us += 3_600_000_000
+                return answer
+
+        awake, replica.follower.store = replica.follower.store, Sleepy(store)  # type: ignore[assignment]
+        with pytest.raises(Fault, match="clock jumped"):
+            await replica.follower.refresh()
+        with pytest.raises(Fault, match="clock has jumped"):
+            replica.snapshots.read()
+        replica.follower.store = awake
+        await replica.follower.refresh()
+        assert replica.snapshots.read() is replica.now
 
     with control(tmp_path) as store:
         asyncio.run(scenario(store))

@@ -1,6 +1,7 @@
 """The command line's front door: immediate, and complete."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,24 +9,35 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from securellm import __version__
+from securellm.audit import AuditLog, Boot
+from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID
 from securellm.cli import COMMANDS, main
 from securellm.cli.exits import Exit
+from securellm.core.clock import SystemClock
+from securellm.core.randomness import SystemRandomness
+from securellm.secrets import KeyFolder
+from securellm.storage import DataDir, GroupCommitWriter
 
 LIST_IMPORTS = """
 import json, sys
 from securellm.cli import main
-try:
-    main({arguments})
-except SystemExit:
-    pass
+for arguments in {commands}:
+    try:
+        main(arguments)
+    except SystemExit as left:
+        assert left.code in {statuses}, (arguments, left.code)
 print()
 print(json.dumps(sorted(sys.modules)))
 """
 
+SERVING = {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "re2", "cedarpy", "joserfc"}
+STORING = {"sqlalchemy", "alembic", "psycopg"}
 
-def imported(arguments: list[str]) -> set[str]:
+
+def imported(*commands: list[str], status: Exit = Exit.OK) -> set[str]:
+    """What is imported by a process that runs these commands, one after the other, each ending with `status`."""
     run = subprocess.run(
-        [sys.executable, "-c", LIST_IMPORTS.format(arguments=arguments)],
+        [sys.executable, "-c", LIST_IMPORTS.format(commands=commands, statuses=(int(status),))],
         capture_output=True,
         text=True,
         check=True,
@@ -62,9 +74,73 @@ def test_a_start_imports_nothing_of_what_its_configuration_may_never_ask_for() -
     assert not {name for name in modules if name.startswith("sqlalchemy.dialects.postgresql")}
 
 
-def test_a_command_that_needs_no_server_imports_none() -> None:
-    assert not {"fastapi", "uvicorn", "starlette"} & imported(["config", "check", "--help"])
-    assert not {"fastapi", "uvicorn", "starlette"} & imported(["doctor", "--help"])
+def test_a_command_that_asks_a_gateway_elsewhere_imports_what_speaks_http_and_nothing_else_of_weight(
+    tmp_path: Path,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("slt_0123456789", encoding="ascii")
+    lists = [f"{noun} list" for noun in ("tenant", "user", "service", "key", "role", "token", "approval", "provider")]
+    of_a_tenant = [f"{noun} list --tenant acme" for noun in ("project", "limit", "budget", "preference")]
+    others = ["model list", "policy list", "whoami", "audit search", "audit decision dec_1", "key revoke key_1"]
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    place = ["--url", f"http://127.0.0.1:{port}", "--token-file", str(token)]
+    asked = [[*line.split(), *place] for line in (*lists, *of_a_tenant, *others)]
+    modules = imported(*asked, status=Exit.REFUSED)
+    assert "httptools" in modules
+    assert not (SERVING | STORING | {"structlog", "cryptography", "securellm.bootstrap.config"}) & modules
+    assert not {name for name in modules if name.startswith(("securellm.finops", "securellm.guard", "securellm.audit"))}
+
+
+def test_a_command_for_a_gateway_on_this_host_finds_it_without_a_database_or_a_server(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    by_folder = imported(["tenant", "list", "--data-dir", str(tmp_path / "data")], status=Exit.REFUSED)
+    assert not (SERVING | STORING | {"structlog", "securellm.bootstrap.config"}) & by_folder
+    by_configuration = imported(["tenant", "list", "--config", str(place)], status=Exit.REFUSED)
+    assert "securellm.bootstrap.config" in by_configuration
+    assert not (SERVING | STORING) & by_configuration
+
+
+def test_a_command_that_only_looks_imports_neither_a_database_nor_a_server(tmp_path: Path) -> None:
+    place, data = str(folder(tmp_path)), str(tmp_path / "data")
+    looks = [["config", "check", place], ["doctor", "--config", place], ["policy", "schema"], ["completion", "bash"]]
+    assert not (SERVING | STORING) & imported(*looks)
+    reads = [["audit", verb, "--data-dir", data] for verb in ("verify", "tail", "export")]
+    assert not (SERVING | STORING) & imported(*reads)
+
+
+def folder(home: Path) -> Path:
+    """A configuration that may start, whose data folder has keys, a journal with one record, and no gateway."""
+    data = DataDir(home / "data")
+    home.chmod(0o700)
+    data.root.mkdir(mode=0o700)
+    keys = KeyFolder(data.keys, SystemRandomness())
+    keys.pepper(create=True)
+    keys.admin_token(create=True)
+    seed = bytes.fromhex(keys.audit_key(create=True).reveal())
+    writer = GroupCommitWriter.open(data.audit, JOURNAL_SCHEMA)
+    log = AuditLog.open(writer, writer_id=WRITER_ID, seed=seed, clock=SystemClock(), randomness=SystemRandomness())
+    writer.perform(log.appending(Boot(version=__version__, config_digest="", snapshot="")))
+    writer.close()
+    path = home / "securellm.toml"
+    path.write_text(
+        f"""[storage]
+url = "sqlite:///{data.root.name}"
+
+[[providers]]
+id = "local"
+kind = "ollama"
+
+[[models]]
+name = "llama"
+route = [{{ provider = "local", model = "llama" }}]
+
+[[tenants]]
+id = "acme"
+""",
+        encoding="utf-8",
+    )
+    return path
 
 
 def test_help_names_every_command() -> None:

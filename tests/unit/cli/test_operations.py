@@ -242,6 +242,18 @@ def test_a_token_that_cannot_be_one_is_never_sent(token: str, listener: Listener
     assert not listener.asked
 
 
+@pytest.mark.requirement("CL-1", "SC-1")
+def test_a_token_that_others_can_read_is_warned_of(listener: Listener, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    for mode, warned in ((0o600, False), (0o400, False), (0o640, True), (0o604, True)):
+        path.chmod(mode)
+        done = listener.run("whoami", "--token-file", str(path))
+        assert done.exit_code == Exit.OK, done.output
+        assert (f"warning: others can read {path}; run: chmod 600 {path}\n" == done.stderr) is warned
+        assert TOKEN not in done.output
+
+
 @pytest.mark.requirement("CL-1")
 def test_a_prefix_of_the_address_stands_before_every_path(listener: Listener) -> None:
     listener.asked.clear()

@@ -86,6 +86,14 @@ def test_a_key_for_a_tenant_that_nobody_declared_is_not_made(config: Path) -> No
     assert "key_" not in run("key", "list", "--config", config).stdout
 
 
+@pytest.mark.requirement("CL-1")
+def test_a_model_that_the_tenant_has_not_is_warned_of_beside_the_key(config: Path) -> None:
+    done = run("key", "create", "--config", config, "--tenant", "acme", "--model", "gpt-4o-mini", "--model", "nope")
+    assert (done.exit_code, done.stderr) == (Exit.OK, "warning: acme has no model called nope now\n")
+    assert "warning" not in done.stdout
+    assert run("key", "create", "--config", config, "--tenant", "acme").stderr == ""
+
+
 @pytest.mark.requirement("CL-1", "SC-1")
 def test_a_secret_that_cannot_be_had_is_listed_with_the_reason_beside_those_that_can(config: Path) -> None:
     (config.parent / "vault-token").write_text("a token of the vault")

@@ -2,12 +2,13 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Executable
 from tests.unit.identity.world import PEPPER, World
 
 from securellm.core.errors import Code, Refusal
@@ -26,6 +27,8 @@ from securellm.identity import (
     declared_key,
 )
 from securellm.identity.rules import refuse_elsewhere
+from securellm.storage import Session
+from securellm.storage.session import AnyRow
 
 
 def issue(world: World, **changes: Any) -> IssuedKey:
@@ -219,6 +222,36 @@ def test_pages_hold_declared_and_stored_keys_in_one_order(world: World) -> None:
     ):
         assert code_of(lambda verb=verb: world.write(verb)) is Code.MANAGED_BY_FILE  # type: ignore[misc]
     assert world.read(lambda session: ring.get(session, declared.id)) == declared
+
+
+def test_a_page_reads_no_more_keys_than_it_shows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(session: Session) -> None:
+        for number in range(120):
+            world.keyring.issue(session, tenant="acme" if number % 2 else "beta", name="", models=("*",))
+
+    world.write(make)
+    read: list[int] = []
+    plainly = Session.rows
+
+    def counted(session: Session, statement: Executable) -> Sequence[AnyRow]:
+        found = plainly(session, statement)
+        read.append(len(found))
+        return found
+
+    def walk(session: Session, tenant: str | None) -> list[str]:
+        seen: list[str] = []
+        while page := world.keyring.page(session, after=seen[-1] if seen else None, limit=7, tenant=tenant):
+            seen += [key.id for key in page]
+        return seen
+
+    monkeypatch.setattr(Session, "rows", counted)
+
+    for tenant, count in ((None, 120), ("acme", 60)):
+        walked = world.read(lambda session, tenant=tenant: walk(session, tenant))  # type: ignore[misc]
+        assert walked == sorted(set(walked))
+        assert len(walked) == count
+    assert max(read) == 7
+    assert sum(read) == 180
 
 
 def test_cve_2026_47101_changing_scopes_changes_nothing_else(world: World) -> None:

@@ -14,7 +14,8 @@ from securellm.guard import FindingType
 from securellm.policy import Action, GuardFacts, Obligations, Question
 from securellm.policy.engine import CompiledBundle, Failed, Head, PolicyRow, PolicySet, Told
 from securellm.policy.model import INJECTION_STEPS, REDACTABLE, UNBOUND, Answer, Verdict
-from securellm.policy.rules import bound, clamped, guard_facts, hour_and_weekday, obligations_of
+from securellm.policy.obligations import bound, obligations_of
+from securellm.policy.rules import clamped, guard_facts, hour_and_weekday
 from securellm.policy.scanning import segments
 from securellm.policy.schema import PRINCIPALS, RESOURCES
 from securellm.policy.trial import described

@@ -11,8 +11,8 @@ from securellm.policy import Bundle, questions_of
 from securellm.policy.bundles import Case
 from securellm.policy.comparing import MOST
 from securellm.policy.model import INJECTION_STEPS
+from securellm.policy.obligations import ANNOTATIONS
 from securellm.policy.profiles import Profile
-from securellm.policy.rules import ANNOTATIONS
 from securellm.policy.scanning import DEEPEST, LONGEST_TEXT, MOST_OPERATORS, MOST_POLICIES
 from securellm.policy.trial import examine
 

@@ -23,7 +23,7 @@ from securellm.policy import (
     versions,
     withdraw,
 )
-from securellm.policy.versions import enforced, proposed, recalled, retired, shadowed, withdrawn
+from securellm.policy.lifecycle import enforced, proposed, recalled, retired, shadowed, withdrawn
 from securellm.storage import EVERYWHERE, ControlStore, Scope, Session
 
 pytestmark = pytest.mark.requirement("PO-1")
