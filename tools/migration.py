@@ -6,15 +6,15 @@ Later steps are written by hand, one file each, and never changed once released.
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.types import TypeEngine
 
+from securellm.bootstrap.tables import TABLES
 from securellm.storage import columns
 from securellm.storage.tables import METADATA, TENANT_SCOPED
 
@@ -44,15 +44,7 @@ def upgrade() -> None:
 '''
 
 
-def declared() -> MetaData:
-    """METADATA with the tables of every slice."""
-    for store in sorted(ROOT.glob("*/store.py")):
-        import_module(f"securellm.{store.parent.name}.store")
-    return METADATA
-
-
 def main() -> None:
-    metadata = declared()
     engine = create_engine("sqlite://")
 
     def render(kind: str, item: object, _context: object) -> str | Literal[False]:
@@ -73,7 +65,7 @@ def main() -> None:
                 "render_as_batch": False,
             },
         )
-        script = produce_migrations(context, metadata)
+        script = produce_migrations(context, METADATA)
         assert script.upgrade_ops is not None
         body = render_python_code(
             script.upgrade_ops, alembic_module_prefix="op.", sqlalchemy_module_prefix="", render_item=render
@@ -82,7 +74,7 @@ def main() -> None:
     body = re.sub(r"\n *info=\{.*\},?", "", body)
     lines = [line.strip() for line in body.splitlines()]
     text = "\n".join(f"    {line}" for line in lines if line and not line.startswith("#"))
-    scoped = sorted(table.name for table in metadata.tables.values() if table.info[TENANT_SCOPED])
+    scoped = sorted(table.name for table in TABLES if table.info[TENANT_SCOPED])
     text += "\n" + "\n".join(f'    raise_wall(op.get_bind(), "{name}")' for name in scoped)
     names = [
         n

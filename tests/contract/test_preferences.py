@@ -11,6 +11,7 @@ from tests.unit.clocks import ManualClock
 
 from securellm.audit import AdminChange, Record
 from securellm.bootstrap.personal import PersonalControl
+from securellm.bootstrap.recorded import Recorded
 from securellm.core.errors import Code, Fault, Refusal
 from securellm.core.ids import Ids
 from securellm.core.randomness import SystemRandomness
@@ -39,10 +40,11 @@ class World:
         self.records: list[AdminChange] = []
         self.failing = False
         self._count = 0
-        control = PersonalControl(lambda: self.store, record=self._record, clock=self.clock)
+        control = PersonalControl(Recorded(lambda: self.store, record=self._record), clock=self.clock)
         self.book = PreferenceBook(control, clock=self.clock, ids=Ids(self.clock, SystemRandomness()))
 
-    def _record(self, record: Record) -> None:
+    def _record(self, records: tuple[Record, ...]) -> None:
+        (record,) = records
         if self.failing:
             raise Fault(Code.AUDIT_UNAVAILABLE, "the disk is full")
         assert isinstance(record, AdminChange)
@@ -189,7 +191,7 @@ def test_a_database_that_is_away_is_named() -> None:
         raise Fault(Code.STORAGE_UNAVAILABLE, "the control database could not be reached")
 
     clock = ManualClock()
-    control = PersonalControl(away, record=lambda _: None, clock=clock)
+    control = PersonalControl(Recorded(away, record=lambda _: None), clock=clock)
     book = PreferenceBook(control, clock=clock, ids=Ids(clock, SystemRandomness()))
     for work in (
         book.stated(ANA),

@@ -2,20 +2,23 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, func, select
 from tests.flows.administration import CEDAR, ENGINES, OURS, THEIRS, Office, Person, office
 from tests.harness import GatewayProcess, governed, request
 from tests.unit.admin.driver import Answer, exchange
 
-from securellm.admin import digest_of
-from securellm.bootstrap.admin import plane_of
+from securellm.admin import CHANGED, digest_of
+from securellm.bootstrap.recorded import Recorded
 from securellm.core.errors import Code, Fault
 from securellm.identity import Role
-from securellm.storage import ControlStore
+from securellm.storage import CommitUncertain, ControlStore, Session
 
 
 @pytest.fixture(params=ENGINES)
@@ -377,6 +380,8 @@ class Breaking(ControlStore):
         return self._real.read(query, **options)
 
     def write(self, change: Any, **options: Any) -> Any:
+        if options.get("before_commit") is None:
+            return self._real.write(change, **options)
         if self._after:
             self._real.write(change, **options)
             raise self._error
@@ -419,19 +424,99 @@ def test_what_a_dead_process_recorded_and_never_made_is_settled_at_the_next_star
         pass
 
     class Dead(Breaking):
+        """A database that nobody asks any more."""
+
         def read(self, query: Any, **options: Any) -> Any:
             raise Died
 
-    plane = plane_of(opened.app)
     opened.app.follower.store = Dead(real, Died(), after=False)
     with pytest.raises(Died):
         opened.call("POST", "tenants", {"id": "initech"})
     opened.app.follower.store = real
-    assert plane.settle(opened.app.data.audit, since_us=0) == 1
-    assert plane.settle(opened.app.data.audit, since_us=0) == 0
+    next_process = Recorded(lambda: real, record=lambda records: opened.app.record_now(*records))
+    assert next_process.settle(opened.app.data.audit, since_us=0) == 1
+    assert next_process.settle(opened.app.data.audit, since_us=0) == 0
     newest = opened.admin_records()[0]
     assert (newest["resource_id"], newest["undone"]) == ("initech", True)
     assert opened.call("POST", "tenants", {"id": "initech"}).status == 201
+
+
+@pytest.mark.requirement("AU-1", "ID-1")
+@pytest.mark.parametrize("made", [False, True])
+def test_a_key_whose_creation_is_in_doubt_is_made_once_and_its_token_shown_at_most_once(
+    opened: Office, made: bool
+) -> None:
+    real, lost = opened.app.follower.store, CommitUncertain("it")
+    assert real is not None
+
+    class Silent(Breaking):
+        """Falls silent in the COMMIT."""
+
+        silent = False
+
+        def read(self, query: Any, **options: Any) -> Any:
+            if self.silent:
+                raise lost
+            return super().read(query, **options)
+
+        def write(self, change: Any, **options: Any) -> Any:
+            self.silent = True
+            return super().write(change, **options)
+
+    wanted, sent = {"tenant": OURS, "models": ["chat"], "name": "doubtful"}, [("idempotency-key", "k1")]
+    opened.app.follower.store = Silent(real, lost, after=made)
+    doubtful = opened.call("POST", "keys", wanted, headers=sent)
+    assert (doubtful.status, doubtful.json["code"]) == (503, "storage_unavailable")
+    assert "token" not in doubtful.json
+    opened.app.follower.store = real
+    again = opened.call("POST", "keys", wanted, headers=sent)
+    if made:
+        assert (again.status, again.json["code"]) == (409, "idempotent_result_expired"), "made, and shown to nobody"
+    else:
+        assert again.status == 201
+        assert opened.ask(again.json["token"], "messages").json["error"]["code"] == "model_not_allowed"
+    keys = [key for key in opened.call("GET", "keys", query=f"tenant={OURS}").json["data"] if key["name"] == "doubtful"]
+    assert len(keys) == 1
+    if made:
+        # Nobody has its token, so it is given another one.
+        present = [("if-match", opened.call("GET", f"keys/{keys[0]['id']}").headers["etag"])]
+        rotated = opened.call("POST", f"keys/{keys[0]['id']}/rotate", {"overlap_seconds": 0}, headers=present)
+        assert rotated.status in (200, 201), rotated
+    opened.made("tenants", {"id": "initech"})
+    undone = [record["undone"] for record in reversed(opened.admin_records()) if record["resource"] == "keys"]
+    assert undone == [False, False] if made else undone == [False, True, False]
+
+
+@pytest.mark.requirement("AU-1", "ST-1")
+def test_a_log_and_a_database_of_different_days_are_told_apart(opened: Office, tmp_path: Path) -> None:
+    """Whichever of the two was restored without the other."""
+    recorded, older = opened.app.recorded, tmp_path / "older.db"
+    with closing(sqlite3.connect(opened.app.data.audit)) as log, closing(sqlite3.connect(older)) as copy:
+        log.backup(copy)
+    assert not recorded.is_ahead_of(older)
+    opened.made("tenants", {"id": "initech"})
+    assert recorded.is_ahead_of(older)
+    assert not recorded.is_ahead_of(opened.app.data.audit)
+
+    class Older(Breaking):
+        """As it was before the last change."""
+
+        def read(self, query: Any, **options: Any) -> Any:
+            return self.write(query, **options)
+
+        def write(self, change: Any, **options: Any) -> Any:
+            def then(session: Session) -> Any:
+                session.run(delete(CHANGED).where(CHANGED.c.made_us >= made_us))
+                return change(session)
+
+            return super().write(then, **options)
+
+    (made_us,) = opened.app.control.read(lambda session: session.rows(select(func.max(CHANGED.c.made_us))))[0]
+    restored = Older(opened.app.control, AssertionError(), after=False)
+    next_process = Recorded(lambda: restored, record=lambda records: opened.app.record_now(*records))
+    assert next_process.settle(opened.app.data.audit, since_us=0) == 1
+    newest = opened.admin_records()[0]
+    assert (newest["resource_id"], newest["undone"]) == ("initech", True)
 
 
 def test_without_the_journal_nothing_is_changed(opened: Office) -> None:
@@ -479,3 +564,18 @@ def test_the_first_start_offers_a_set_up_token_which_makes_one_owner(tmp_path: P
         for text in (secret, first.json()["token"], invitation, second.json()["token"]):
             assert text.encode() not in everything
         gateway.verify()
+
+
+@pytest.mark.requirement("ID-2")
+def test_a_key_that_names_a_model_its_tenant_has_not_is_made_with_a_warning(opened: Office) -> None:
+    """A model may be declared after the keys that name it; a slip of the pen looks the same."""
+    opened.made("tenants", {"id": "narrow", "models": ["chat"]})
+    body = {"tenant": "narrow", "models": ["chat", "nope", "embed", "*"]}
+    made = opened.made("keys", body)
+    # Of a model that others have, not a word more.
+    assert made["warnings"] == ["narrow has no model called nope now", "narrow has no model called embed now"]
+    path, match = f"keys/{made['id']}", [("if-match", "*")]
+    assert opened.call("PATCH", path, {"models": ["chat", "*"]}, headers=match).json["warnings"] == []
+    mended = opened.call("PATCH", path, {"models": ["no"]}, headers=match)
+    assert mended.json["warnings"] == ["narrow has no model called no now"]
+    assert "warnings" not in opened.call("GET", path).json

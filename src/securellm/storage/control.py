@@ -8,6 +8,8 @@ from typing import TypeVar
 import msgspec
 from sqlalchemy import Connection, select
 
+from securellm.core.randomness import SystemRandomness
+from securellm.storage.address import is_postgres
 from securellm.storage.engines import Database, SqliteDatabase, translated
 from securellm.storage.errors import StorageRefused
 from securellm.storage.migrating import demand_current, prepare_sqlite
@@ -20,6 +22,9 @@ T = TypeVar("T")
 
 KEPT = 10_000
 """Versions whose changes are kept: who is further behind reads everything anew."""
+
+_WRITE = "write"
+"""The kind of the row that each write leaves, with its stamp."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -37,6 +42,8 @@ class Changes(msgspec.Struct, frozen=True):
     version: int
     complete: bool
     items: tuple[Change, ...]
+    stamp: str
+    """Given to the write that made `version`, and to no other: it tells two histories with equal numbers apart."""
 
 
 class ControlStore:
@@ -68,9 +75,13 @@ class ControlStore:
         """Rises with every write, by whichever process; equal versions mean equal content."""
         return self.read(_version)
 
-    def changes(self, after: int) -> Changes:
-        """What was written since the version `after`, in order."""
-        return self.read(lambda session: _changes(session, after))
+    def changes(self, after: int, *, stamp: str | None = None) -> Changes:
+        """What was written since the version `after`, in order.
+
+        `stamp` is that version's, where it is known: a server that took over, or was restored, without the last
+        writes gives their numbers again to others.
+        """
+        return self.read(lambda session: _changes(session, after, stamp))
 
     def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
         """What `query` finds, in one consistent view. Raises `Fault` (STORAGE_UNAVAILABLE)."""
@@ -121,12 +132,11 @@ class ControlStore:
 
     def _keep(self, connection: Connection, version: int, session: Session) -> None:
         notes = session.notes or ([Note("", "", "")] if session.untold else [])
-        if not notes:
-            return
+        stamp = Note(_WRITE, "", SystemRandomness().token(8).hex())
         mark = self._database.mark
         connection.exec_driver_sql(
             f"INSERT INTO changes (version, place, kind, tenant, name) VALUES ({', '.join([mark] * 5)})",  # noqa: S608 - names of ours
-            [(version, place, note.kind, note.tenant, note.name) for place, note in enumerate(notes)],
+            [(version, place, note.kind, note.tenant, note.name) for place, note in enumerate((stamp, *notes))],
         )
         connection.exec_driver_sql(f"DELETE FROM changes WHERE version <= {mark}", (version - KEPT,))  # noqa: S608 - names of ours
 
@@ -134,11 +144,6 @@ class ControlStore:
 # As text, because the scope of a tenant has no words for the tables of the installation.
 _RISE = "UPDATE data_version SET version = version + 1 RETURNING version"
 _VERSION = select(DATA_VERSION.c.version)
-
-
-def is_postgres(location: str) -> bool:
-    """Whether `location` names a database of a PostgreSQL server."""
-    return location.startswith(("postgresql://", "postgres://"))
 
 
 def demand_driver() -> None:
@@ -171,10 +176,13 @@ def _version(session: Session) -> int:
     return int(row.version)
 
 
-def _changes(session: Session, after: int) -> Changes:
+def _changes(session: Session, after: int, stamp: str | None) -> Changes:
     version = _version(session)
-    rows = session.rows(select(CHANGES).where(CHANGES.c.version > after).order_by(CHANGES.c.version, CHANGES.c.place))
-    # A version beyond ours was read from a database that has since been restored.
-    complete = version - KEPT <= after <= version and all(row.kind for row in rows)
-    items = tuple(Change(row.version, row.kind, row.tenant, row.name) for row in rows)
-    return Changes(version, complete, items if complete else ())
+    rows = session.rows(select(CHANGES).where(CHANGES.c.version >= after).order_by(CHANGES.c.version, CHANGES.c.place))
+    stamps = {row.version: str(row.name) for row in rows if row.kind == _WRITE}
+    told = [row for row in rows if row.version > after and row.kind != _WRITE]
+    # A version beyond ours, or with another stamp, was read from a database that has since lost it.
+    same = after <= version and stamp in (None, stamps.get(after, ""))
+    complete = same and version - KEPT <= after and all(row.kind for row in told)
+    items = tuple(Change(row.version, row.kind, row.tenant, row.name) for row in told)
+    return Changes(version, complete, items if complete else (), stamps.get(version, ""))

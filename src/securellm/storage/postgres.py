@@ -33,6 +33,8 @@ _AGAIN = 1.0
 _WORDS: dict[str, Any] = {
     "application_name": "securellm",
     "connect_timeout": _CONNECT,
+    # A standby may be behind, and would confirm what has been revoked; of several hosts the one that is none is asked.
+    "target_session_attrs": "primary",
     # A listener says nothing, so only these notice that the other end has vanished.
     "keepalives_idle": 5,
     "keepalives_interval": 2,

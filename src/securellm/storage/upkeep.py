@@ -6,7 +6,8 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
-from securellm.storage.control import demand_driver, is_postgres
+from securellm.storage.address import is_postgres
+from securellm.storage.control import demand_driver
 from securellm.storage.migrating import REVISIONS, Standing, prepare_sqlite, standing
 from securellm.storage.reader import open_readonly
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import tests.postgres as servers
 from sqlalchemy import func, select
 from tests.contract.shops import postgres_place
 from tests.postgres import ROLES, Database, Postgres, migrate
@@ -127,6 +128,10 @@ def test_the_walls_hold_for_raw_sql_and_whoever_says_nothing_sees_nothing(postgr
         "ALTER TABLE budgets NO FORCE ROW LEVEL SECURITY",
         "DROP POLICY tenant_scope ON budgets",
         "CREATE POLICY more ON budgets USING (true)",
+        "ALTER POLICY tenant_scope ON budgets USING (true)",
+        "ALTER POLICY tenant_scope ON budgets USING (tenant <> 'acme')",
+        "ALTER POLICY tenant_scope ON budgets WITH CHECK (true)",
+        "ALTER POLICY tenant_scope ON budgets TO keeper",
     ],
 )
 def test_a_wall_that_has_gone_refuses_the_start(postgres: Database, breach: str) -> None:
@@ -245,6 +250,23 @@ def test_a_frozen_server_is_a_fault_within_seconds(own_postgres: Postgres, monke
 
         unavailable(lambda: store.write(freeze))
         own_postgres.send(signal.SIGCONT)
+        assert store.version == 0
+
+
+@pytest.mark.requirement("ID-2", "ST-1")
+def test_a_standby_that_may_lag_behind_is_no_server_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers._SETTINGS, "wal_level", "replica")
+    with Postgres() as server, serving(server) as store:
+        assert store.version == 0
+        server.stop()
+        server.stand_by()
+        server.start()
+        with server.superuser() as connection:
+            assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        unavailable(lambda: store.version)
+        server.stop()
+        server.stand_by(False)
+        server.start()
         assert store.version == 0
 
 

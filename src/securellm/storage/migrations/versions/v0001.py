@@ -41,6 +41,7 @@ def upgrade() -> None:
         UniqueConstraint("digest", name="admin_changes_digest_key"),
         sqlite_strict=True,
     )
+    op.create_index("admin_changes_made_us_idx", "admin_changes", ["made_us"], unique=False)
     op.create_table(
         "budgets",
         Column("tenant", TEXT, nullable=False),
