@@ -140,6 +140,14 @@ class Postgres:
         """End it in order; connections are cut."""
         self._end(signal.SIGINT)
 
+    def stand_by(self, standing_by: bool = True) -> None:
+        """Let it start as one that follows another, which it never reaches; or no more."""
+        signal_file = self._data / "standby.signal"
+        if standing_by:
+            signal_file.touch()
+        else:
+            signal_file.unlink()
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the server and all its children; SIGSTOP freezes it."""
         for process in self._processes():

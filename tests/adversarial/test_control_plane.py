@@ -307,17 +307,19 @@ def test_what_is_declared_from_afar_names_no_secret_of_this_host_that_was_not_le
 @pytest.mark.requirement("SC-1")
 def test_a_secret_of_our_own_is_known_by_whatever_reference_it_comes(world: tuple[Office, Things]) -> None:
     opened, _ = world
-    owner, app = opened.person(Role.OWNER), opened.app
+    owner, second, app = opened.person(Role.OWNER), opened.person(Role.OWNER), opened.app
     dotenv = app.loaded.path.parent / ".env"
     lines = {"A": app.keys.admin_token.reveal(), "B": app.keys.pepper.hex(), "C": "sk-somebody-elses"}
     dotenv.write_text("".join(f"LENT_{name}_API_KEY={value}\n" for name, value in lines.items()))
     dotenv.chmod(0o600)
     try:
-        for name, status in (("A", 422), ("B", 422), ("C", 201)):
+        for name, status in (("A", 422), ("B", 422), ("C", 202)):
             body = {"id": f"lent{name}", "kind": "openai", "credential": f"env:LENT_{name}_API_KEY"}
             answer = opened.call("POST", "providers", body, by=owner)
             assert answer.status == status, answer
             assert lines[name].encode() not in answer.body
+        yes = {"digest": answer.json["digest"]}
+        assert opened.call("POST", f"proposals/{answer.json['id']}/approve", yes, by=second).status == 200
         assert opened.call("DELETE", "providers/lentC", by=owner, headers=[ANY]).status == 204
     finally:
         dotenv.unlink()

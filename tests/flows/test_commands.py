@@ -38,6 +38,7 @@ def test_a_tenant_a_model_and_a_key_are_made_by_commands_and_serve_at_once(tmp_p
             gateway, "model", "create", "--set", "name=zeta/chat", "--set", f"route={route}", "--set", f"price={price}"
         )
         issued = said(gateway, "key", "create", "--tenant", "zeta", "--model", "zeta/chat")
+        assert issued["warnings"] == []
         assert gateway.chat("hello", key=issued["token"], model="zeta/chat").status == 200
         assert {row["id"] for row in said(gateway, "tenant", "list")["data"]} >= {"acme", "zeta"}
         listed = run(gateway, "tenant", "list").stdout

@@ -291,8 +291,12 @@ def test_a_path_that_is_not_served_is_said_in_its_neighbours_manner(tmp_path: Pa
             for method in ("GET", "POST", "OPTIONS"):
                 assert_told(await opened.ask(path, b"{}", method=method), manner, 404, "not_found")
             if manner is Manner.OPENAI and path.startswith("/v1"):
-                for name, spoken in (("anthropic-version", Manner.ANTHROPIC), ("x-goog-api-key", Manner.GOOGLE)):
-                    assert_told(await opened.ask(path, b"{}", headers={name: opened.key}), spoken, 404, "not_found")
+                said = (
+                    ("anthropic-version", "2023-06-01", Manner.ANTHROPIC),
+                    ("x-goog-api-key", opened.key, Manner.GOOGLE),
+                )
+                for name, value, spoken in said:
+                    assert_told(await opened.ask(path, b"{}", headers={name: value}), spoken, 404, "not_found")
 
     asyncio.run(scenario())
 

@@ -20,6 +20,9 @@ from tests.flows.front import (
 )
 from tests.harness import Site
 
+from securellm.gateway import completion, personal
+from securellm.ingress import app, listings
+
 
 def told(call: Call) -> tuple[int, str]:
     return call.status, call.code
@@ -42,12 +45,13 @@ def test_without_a_good_key_nothing_is_read_and_refusals_are_counted(tmp_path: P
             narrow = await opened.ask(path, body, key=keys["narrow"])
             assert told(narrow) == (403, "surface_not_allowed")
             assert opened.record_of(narrow, "DENY")["tenant"] == "acme"
+            ring, write = opened.app.keyring, opened.app.control.write
             issued = await asyncio.to_thread(
-                opened.app.registry.create, tenant="acme", name="made", models=("*",), surfaces=()
+                write, lambda session: ring.issue(session, tenant="acme", name="made", models=("*",))
             )
             await opened.app.refresh()
             assert (await opened.ask(path, body, key=issued.token)).status == 200
-            await asyncio.to_thread(opened.app.registry.revoke, issued.key.id)
+            await asyncio.to_thread(write, lambda session: ring.revoke(session, issued.key.id))
             await opened.app.refresh()
             assert told(await opened.ask(path, body, key=issued.token)) == (401, "revoked_key")
             # An endless body of somebody unknown is not waited for.
@@ -373,5 +377,41 @@ def test_a_header_for_the_provider_that_no_header_can_be_is_the_callers_error(tm
             call = await opened.ask(MESSAGES, asking(MESSAGES), headers={"anthropic-beta": "caf\u00e9"})
             assert told(call) == (400, "invalid_header")
             assert opened.money() == (0, 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.requirement("AU-1")
+def test_a_defect_before_or_beside_a_story_is_recorded_as_any_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a model is asked, the story itself records it; here nothing but the edge or the visit could."""
+
+    def broken(*_: object, **__: object) -> Any:
+        raise RuntimeError("sk-secret")
+
+    async def scenario() -> None:
+        async with world(tmp_path) as opened:
+            for place, name, method, path in (
+                (app, "trace", "POST", CHAT),
+                (app, "list_models", "GET", "/v1/models"),
+                (listings, "written", "GET", "/v1/models"),
+            ):
+                with monkeypatch.context() as patch:
+                    patch.setattr(place, name, broken)
+                    call = await opened.ask(path, asking(CHAT) if method == "POST" else b"", method=method)
+                assert told(call) == (500, "internal")
+                assert b"sk-secret" not in call.body
+            for path, place, name in (("/preferences", personal, "_let_in"), ("/v1/files", completion, "served")):
+                with monkeypatch.context() as patch:
+                    patch.setattr(place, name, broken)
+                    call = await opened.ask(path, b"", method="GET")
+                assert call.status == 500, path
+                assert b'"internal"' in call.body
+            await opened.app.gates.journal.drain()
+            counted = {record["code"]: record["count"] for record in opened.records("DENY") if "count" in record}
+            assert counted == {"internal": 4}
+            (one,) = (record for record in opened.records("DENY") if "count" not in record)
+            assert (one["code"], one["tenant"]) == ("internal", "acme")
 
     asyncio.run(scenario())

@@ -483,13 +483,15 @@ def test_a_killed_gateway_still_knows_what_is_whose_and_what_is_gone(tmp_path: P
 def test_a_key_that_ends_takes_the_way_to_what_it_made_with_it(tmp_path: Path) -> None:
     @in_world(tmp_path)
     async def scenario(opened: World) -> None:
-        registry = opened.app.registry
-        issued = await asyncio.to_thread(registry.create, tenant="acme", name="made", models=("*",), surfaces=())
+        ring, write = opened.app.keyring, opened.app.control.write
+        issued = await asyncio.to_thread(
+            write, lambda session: ring.issue(session, tenant="acme", name="made", models=("*",))
+        )
         await opened.app.refresh()
         made_by_it = await opened.ask(RESPONSES, asking(RESPONSES), key=issued.token)
         path = f"{RESPONSES}/{id_of(made_by_it)}"
         assert (await get(opened, path, key=issued.token)).status == 200
-        await asyncio.to_thread(registry.revoke, issued.key.id)
+        await asyncio.to_thread(write, lambda session: ring.revoke(session, issued.key.id))
         await opened.app.refresh()
         before = len(opened.reached())
         for method in ("GET", "DELETE"):

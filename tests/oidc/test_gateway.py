@@ -40,8 +40,9 @@ scopes = ["openid", "profile", "email", "groups"]
 def admin(gateway: GatewayProcess, method: str, path: str, *, cookie: str = "", **more: object) -> Reply:
     """A browser's request to the admin listener, without any token."""
     headers = {"cookie": cookie} if cookie else {}
-    if "origin" in more:
-        headers["origin"] = str(more["origin"])
+    for name in ("origin", "accept"):
+        if name in more:
+            headers[name] = str(more[name])
     return request(gateway.admin_url, method, path, headers=headers, body=more.get("body"))
 
 
@@ -57,7 +58,8 @@ def log_in(gateway: GatewayProcess, issuer: str, person: str) -> Reply:
     assert begun.status == 303, begun.body
     back = urlsplit(Browser(issuer).log_in(begun.headers["location"], person))
     assert back.path == CALLBACK
-    return admin(gateway, "GET", f"{back.path}?{back.query}", cookie=pair_of(begun, "slb_login"))
+    query = f"{back.path}?{back.query}"
+    return admin(gateway, "GET", query, cookie=pair_of(begun, "slb_login"), accept="text/html,*/*;q=0.8")
 
 
 @pytest.mark.requirement("ID-3", "ZT-2")
@@ -86,6 +88,9 @@ def test_a_person_in_no_group_is_proven_and_not_let_in(world: tuple[GatewayProce
     refused = log_in(gateway, issuer, "bia")
     assert refused.status == 403
     assert "set-cookie" not in refused.headers
+    assert refused.headers["content-type"] == "text/html; charset=utf-8"
+    assert b"this person is not known here" in refused.body
+    assert refused.request_id.encode() in refused.body
 
 
 @pytest.mark.requirement("ID-3", "ZT-2")

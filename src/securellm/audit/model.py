@@ -199,6 +199,8 @@ class AdminChange(Record, frozen=True, kw_only=True, tag="ADMIN"):
     """The proposal that a second person approved."""
     break_glass: str | None = None
     """Why one person alone did on the host what takes two."""
+    alone: bool = False
+    """One person did what takes two wherever there are two."""
     undone: bool = False
     """The change of a former record with this request id could not be stored after all."""
 

@@ -31,17 +31,30 @@ _SWEPT = 64
 class _Entry:
     """One key that is taken."""
 
-    __slots__ = ("ended", "expires", "fingerprint", "left", "request_id")
+    __slots__ = ("ended", "expires", "fingerprint", "left", "request_id", "tenant")
 
-    def __init__(self, fingerprint: bytes, request_id: str, expires: float, *, over: bool) -> None:
+    def __init__(self, fingerprint: bytes, request_id: str, expires: float, *, over: bool, tenant: str = "") -> None:
         self.fingerprint = fingerprint
         self.request_id = request_id
+        self.tenant = tenant
+        """Empty for a key of a former process, which has no answer."""
         self.expires = expires
         """Monotonic seconds."""
         self.ended = over
         """Whether the record of its end is durable."""
         self.left = over
         """Whether its story is over, so that no answer will come any more."""
+
+
+class _Share:
+    """What one tenant's answers take of the memory for all."""
+
+    __slots__ = ("keys", "size")
+
+    def __init__(self) -> None:
+        self.keys: OrderedDict[bytes, int] = OrderedDict()
+        """Bytes of each, the oldest first."""
+        self.size = 0
 
 
 class Idempotency:
@@ -62,7 +75,9 @@ class Idempotency:
         self._clock = clock
         self._most = most
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._answers: OrderedDict[bytes, Finished] = OrderedDict()
+        self._answers: dict[bytes, Finished] = {}
+        self._shares: dict[str, _Share] = {}
+        """By tenant, of those who have answers here."""
         self._bytes = 0
         self._complete = True
         """Whether every key that is remembered is in memory."""
@@ -110,7 +125,7 @@ class Idempotency:
             return self._repeated(key, entry, fingerprint)
         self._make_room()
         # From here on, before anything is waited for, the key is taken.
-        mine = _Entry(fingerprint, request_id, self._clock.monotonic() + self.ttl, over=False)
+        mine = _Entry(fingerprint, request_id, self._clock.monotonic() + self.ttl, over=False, tenant=tenant)
         self._entries[key] = mine
         if not self._complete:
             try:
@@ -131,15 +146,22 @@ class Idempotency:
         )
 
     def answered(self, claim: Claim, finished: Finished) -> None:
-        """The whole answer, as it leaves or has left. One that is too large is not kept."""
+        """The whole answer, as it leaves or has left. One that is too large is not kept.
+
+        Where there is no room, it is made by whoever has the most: nobody loses an answer to a flood of another's.
+        """
         size = _size(finished)
-        if len(finished.body) > LARGEST_ANSWER or size > self.max_bytes or self._held_by(claim) is None:
+        entry = self._held_by(claim)
+        if len(finished.body) > LARGEST_ANSWER or size > self.max_bytes or entry is None:
             return
         if claim.key in self._answers:
             self._drop_answer(claim.key)
         while self._bytes + size > self.max_bytes:
-            self._drop_answer(next(iter(self._answers)))
+            self._drop_answer(self._least_missed(entry.tenant, size))
         self._answers[claim.key] = finished
+        share = self._shares.setdefault(entry.tenant, _Share())
+        share.keys[claim.key] = size
+        share.size += size
         self._bytes += size
 
     def ended(self, claim: Claim, *, freed: bool) -> None:
@@ -211,12 +233,24 @@ class Idempotency:
                 return
 
     def _forget(self, key: bytes) -> None:
-        del self._entries[key]
         if key in self._answers:
             self._drop_answer(key)
+        del self._entries[key]
+
+    def _least_missed(self, tenant: str, size: int) -> bytes:
+        """The oldest answer of whoever would have the most once `tenant` had so much more."""
+        most = max(self._shares, key=lambda name: self._shares[name].size + (size if name == tenant else 0))
+        return next(iter(self._shares[most].keys))
 
     def _drop_answer(self, key: bytes) -> None:
-        self._bytes -= _size(self._answers.pop(key))
+        del self._answers[key]
+        tenant = self._entries[key].tenant
+        share = self._shares[tenant]
+        size = share.keys.pop(key)
+        share.size -= size
+        self._bytes -= size
+        if not share.keys:
+            del self._shares[tenant]
 
     def _expiry(self, row: KeyEvent) -> float | None:
         """When the key of a stored row is forgotten, in monotonic seconds; None when it is free."""

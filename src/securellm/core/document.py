@@ -8,7 +8,7 @@ trailing data are refused, because two parsers that disagree about a body are ho
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NoReturn
 
@@ -168,6 +168,11 @@ class Patch:
                 self._edits.append((spans[index - 1][1], end, ""))
             else:
                 self._edits.append((start, spans[index + 1][0] if index + 1 < len(spans) else end, ""))
+
+    def rewrite(self, path: Path, write: Callable[[str], str]) -> None:
+        """Put what `write` makes of the string at `path` in its place."""
+        start, end = self._document.span(path)
+        self._edits.append((start, end, _write(write(scanstring(self._document.text, start + 1)[0]))))
 
     def replace_in_string(self, path: Path, start: int, end: int, text: str, *, key: bool = False) -> None:
         """Replace characters [start, end) of the decoded string at `path`, leaving the rest of it as written."""

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     """The name of an object member."""
     NUMBER = "number"
     """A number spelled with digits enough to be an identifier, under a name the dialect does not declare numeric."""
+    ENCODED = "encoded"
+    """What a data URI or base64 says, behind the URI's own head (`core.encoded`)."""
 
 
 class Leaf(msgspec.Struct, frozen=True):

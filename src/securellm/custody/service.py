@@ -50,6 +50,18 @@ class Custody:
             self._remember(tenant, name, places)
         return keeper
 
+    async def others(self, tenant: str, ids: Iterable[str]) -> frozenset[str]:
+        """Those of `ids` that were given to other tenants and never to this one. Raises Refusal for too many."""
+        named = [name for name in dict.fromkeys(ids) if rules.keepable(name) and (tenant, name) not in self._places]
+        if not named:
+            return frozenset()
+        if len(named) > rules.MOST_NAMED:
+            raise Refusal(Code.INVALID_REQUEST, f"the request names more than {rules.MOST_NAMED} kept things")
+        grants = await asyncio.to_thread(self._read, named)
+        return frozenset(
+            name for name in named if grants[name] and all(grant.tenant != tenant for grant in grants[name])
+        )
+
     async def unknown(self, tenant: str, things: Iterable[Kept], *, provider: str) -> tuple[Kept, ...]:
         """Those of `things`, seen in a thing of this tenant's, that `provider` has given to nobody so far."""
         named = {

@@ -10,6 +10,11 @@ MAX_AMOUNT = Nanos(10**15)
 """No single request holds or settles more (a million currency units): beyond it a figure is a mistake or an attack."""
 
 
+MOST_IN_A_MONTH = Nanos(8 * 10**18)
+"""What a tenant's month may come to: what is more could not be added up in 64 bits, and would stop the ledger for
+everybody."""
+
+
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Picos a token for each bucket of `core.usage.Usage`; None = not stated, see `rules.resolved`."""
 
@@ -50,6 +55,7 @@ class Price(Rates, frozen=True, kw_only=True):
     """What one model costs at one provider."""
 
     currency: str = "USD"
+    """Empty where nothing costs anything, in whatever currency."""
     long_context: tuple[LongContext, ...] = ()
     """In rising order of `above_tokens`."""
     per_request: int = 0
@@ -62,6 +68,10 @@ class Price(Rates, frozen=True, kw_only=True):
     """Permille of the token prices that a `service_tier` costs; 2000 = twice."""
     context_window: int | None = None
     """Tokens the model takes in, where the source of the price says so."""
+
+
+NOTHING = Price(input=0, output=0, currency="")
+"""The price of what no provider bills."""
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from securellm.core.usage import Usage
 from securellm.finops import rules
 from securellm.finops.model import (
     MAX_AMOUNT,
+    MOST_IN_A_MONTH,
     Balance,
     Budget,
     Correction,
@@ -124,12 +125,11 @@ class Finops:
         Waits and raises as `reserve` does.
         """
         route = batch_route(provider)
-        limit = budget.limit if budget is not None and budget.hard else None
+        limit = _limit(budget)
         quotes = [Quote(route=f"{provider}/{load.upstream_model}", price=price) for load, price in loads]
         currency = _currency(budget, quotes)
         for quote in quotes:
-            if quote.price is not None and quote.price.currency != currency:
-                raise _wrong_currency(quote, currency)
+            _refuse_another_currency(quote, currency)
         amount: int | None = None
         if limit is not None:
             amount = self._batch_bound(tenant, route, loads)
@@ -169,7 +169,10 @@ class Finops:
         if request_id in self._holds or any(request_id in queue for queue in self._queues.values()):
             raise Fault(Code.INTERNAL, f"request {request_id} holds money already")
         if draft.limit is None or not draft.amount:
-            self._take(self._account(tenant, draft.period, draft.currency), request_id, draft.amount)
+            account = self._account(tenant, draft.period, draft.currency)
+            if draft.amount and not account.fits(draft.amount, MOST_IN_A_MONTH):
+                draft = msgspec.structs.replace(draft, amount=ZERO, bounded=False)
+            self._take(account, request_id, draft.amount)
             return draft
         queue_key = (tenant, draft.currency)
         self._pump(queue_key)
@@ -197,8 +200,7 @@ class Finops:
         estimate = reservation.estimate
         if estimate is None:
             raise Fault(Code.INTERNAL, f"request {reservation.request_id} was found at start and has no next attempt")
-        if quote.price is not None and quote.price.currency != reservation.currency:
-            raise _wrong_currency(quote, reservation.currency)
+        _refuse_another_currency(quote, reservation.currency)
         funding = self._fund(reservation.tenant, estimate, quote, limit=reservation.limit, watched=reservation.watched)
         amount = funding.amount if presumed else max(held, funding.amount)
         extra = amount if presumed else amount - held
@@ -208,6 +210,9 @@ class Finops:
                 raise hopeless
             if not account.fits(extra, reservation.limit):
                 raise _held_by_others()
+        elif not account.fits(extra, MOST_IN_A_MONTH):
+            funding = funding._replace(bounded=False)
+            amount = 0 if presumed else held
         account.held += amount - held
         account.presumed += held if presumed else 0
         self._holds[reservation.request_id] = _Live(account, amount, reservation.attempt + 1)
@@ -276,10 +281,9 @@ class Finops:
         if service_tier is None and reservation.estimate is not None:
             service_tier = reservation.estimate.service_tier
         spent = rules.cost(usage, reservation.price, service_tier=service_tier, tool_uses=tool_uses)
-        if spent > MAX_AMOUNT:
-            return Settlement(
-                reservation=reservation, settled=ZERO, presumed=hold, cost_known=False, overrun=MAX_AMOUNT
-            )
+        if spent > MAX_AMOUNT or not self._adds_up(reservation, spent - hold):
+            overrun = MAX_AMOUNT if spent > MAX_AMOUNT else ZERO
+            return Settlement(reservation=reservation, settled=ZERO, presumed=hold, cost_known=False, overrun=overrun)
         unpriced = rules.unpriced(usage, reservation.price, service_tier=service_tier, tool_uses=tool_uses)
         known = reservation.priced and not presumed and not unpriced
         if presumed and reservation.bounded:
@@ -337,6 +341,8 @@ class Finops:
         """
         if self.pledged(pledge.tenant, pledge.provider, pledge.thing) != pledge or not 0 <= settled <= MAX_AMOUNT:
             return None
+        if not self._adds_up(pledge, settled - pledge.amount):
+            return None
         self._close(pledge)
         overrun = max(0, settled - pledge.amount) if pledge.amount else 0
         return Correction(pledge=pledge, settled=settled, overrun=Nanos(overrun))
@@ -393,14 +399,13 @@ class Finops:
         self, request_id: str, tenant: str, budget: Budget | None, estimate: Estimate, quotes: Sequence[Quote]
     ) -> Reservation:
         """The reservation as it would be in the current month, nothing taken yet."""
-        limit = budget.limit if budget is not None and budget.hard else None
+        limit = _limit(budget)
         funded: list[tuple[Quote, _Funding]] = []
         refusals: list[Refusal] = []
         currency = _currency(budget, quotes)
         for quote in quotes:
             try:
-                if quote.price is not None and quote.price.currency != currency:
-                    raise _wrong_currency(quote, currency)
+                _refuse_another_currency(quote, currency)
                 funding = self._fund(tenant, estimate, quote, limit=limit, watched=budget is not None)
                 funded.append((quote, funding))
             except Refusal as refusal:
@@ -461,6 +466,11 @@ class Finops:
         if account is None:
             account = self._accounts[key] = _Account(key)
         return account
+
+    def _adds_up(self, spender: Reservation | Pledge, beyond: int) -> bool:
+        """Whether so much beyond what is held, or presumed, can still be added up in the spender's month."""
+        account = self._account(spender.tenant, spender.period, spender.currency)
+        return beyond <= 0 or account.fits(beyond, MOST_IN_A_MONTH)
 
     def _take(self, account: "_Account", request_id: str, amount: int) -> None:
         self._holds[request_id] = _Live(account, amount, attempt=1)
@@ -582,16 +592,23 @@ def _suspended(route: str) -> Refusal:
     )
 
 
+def _limit(budget: Budget | None) -> Nanos | None:
+    """What must not be exceeded; None where nothing is enforced."""
+    return min(budget.limit, MOST_IN_A_MONTH) if budget is not None and budget.hard else None
+
+
 def _currency(budget: Budget | None, quotes: Sequence[Quote]) -> str:
     """A hard budget decides the currency; otherwise the first known price does."""
     if budget is not None and budget.hard:
         return budget.currency
-    known = (quote.price.currency for quote in quotes if quote.price is not None)
+    known = (quote.price.currency for quote in quotes if quote.price is not None and quote.price.currency)
     return next(known, budget.currency if budget is not None else "USD")
 
 
-def _wrong_currency(quote: Quote, currency: str) -> Refusal:
-    return Refusal(Code.UNKNOWN_PRICE, f"{quote.route} has no price in {currency}, the currency of the reservation")
+def _refuse_another_currency(quote: Quote, currency: str) -> None:
+    if quote.price is not None and quote.price.currency not in ("", currency):
+        reason = f"{quote.route} has no price in {currency}, the currency of the reservation"
+        raise Refusal(Code.UNKNOWN_PRICE, reason)
 
 
 def _held_by_others() -> Refusal:

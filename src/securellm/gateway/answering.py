@@ -7,7 +7,7 @@ from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, GatewayError, Refusal, UpstreamFailure
 from securellm.core.surfaces import FREE
 from securellm.core.usage import Usage
-from securellm.finops import Price, Quote
+from securellm.finops import NOTHING, Quote
 from securellm.gateway.attempts import INCLUDE_USAGE, Upstream, attempt
 from securellm.gateway.background import note_background
 from securellm.gateway.batch_answers import (
@@ -41,7 +41,6 @@ _UNBILLED = frozenset(range(300, 600)) - {504, 524}
 """By these statuses a provider says that it does not bill; by the two left out, a proxy that it stopped waiting."""
 
 _JSON = "application/json"
-_NOTHING = Price(input=0, output=0)
 
 MAX_REPLY = 32 * 1024 * 1024
 """Bytes of a whole reply that are held while it is screened."""
@@ -325,7 +324,7 @@ def quote(target: PlannedAttempt, model: ServedModel) -> Quote:
     known = model.prices.get((target.provider, target.upstream_model))
     return Quote(
         route=target.place,
-        price=_NOTHING if target.surface in FREE else known,
+        price=NOTHING if target.surface in FREE else known,
         price_version=model.price_version,
         default_max_output=model.default_max_output,
     )

@@ -65,4 +65,4 @@ async def _note_end(
         return  # One that failed or was stopped may have cost something: what is presumed for it stays.
     cost = request_cost(said.usage, price, service_tier=said.service_tier, tool_uses=dict(said.server_tool_uses))
     if cost is not None:
-        case.paid = Paid(name, cost, said.usage)
+        case.paid = Paid(name, cost, price.currency, said.usage)

@@ -57,18 +57,16 @@ async def note_progress(
     workload = await gates.ask("custody", gates.custody.workload(identity.tenant, target.provider, progress.id))
     case.workload = workload
     if workload is not None and progress.ended:
-        paid = _told(progress, workload, target.provider, snapshot)
-        if paid is not None:
-            case.paid = Paid(progress.id, *paid)
+        case.paid = _told(progress, workload, target.provider, snapshot)
 
 
-def _told(progress: Progress, workload: Workload, provider: str, snapshot: Snapshot) -> tuple[Nanos, Usage] | None:
+def _told(progress: Progress, workload: Workload, provider: str, snapshot: Snapshot) -> Paid | None:
     """The cost that a batch tells itself; None where only its answers can tell.
 
     Its figures are those of all requests together: they can be priced where each token has one price.
     """
     if progress.free:
-        return Nanos(0), Usage()
+        return Paid(progress.id, Nanos(0), "", Usage())
     prices = [price_of(load, workload.surface, provider, snapshot) for load in workload.loads]
     price = prices[0]
     if progress.usage is None or price is None or any(other != price for other in prices):
@@ -78,7 +76,7 @@ def _told(progress: Progress, workload: Workload, provider: str, snapshot: Snaps
     if tools or price.per_request or any(longest > tier.above_tokens for tier in price.long_context):
         return None
     cost = batch_cost(progress.usage, price)
-    return None if cost is None else (cost, progress.usage)
+    return None if cost is None else Paid(progress.id, cost, price.currency, progress.usage)
 
 
 def claim_correction(snapshot: Snapshot, gates: Gates, case: Case) -> None:
@@ -87,7 +85,9 @@ def claim_correction(snapshot: Snapshot, gates: Gates, case: Case) -> None:
     if paid is None or target is None or identity is None:
         return
     pledge = gates.finops.pledged(identity.tenant, target.provider, paid.batch)
-    case.correction = None if pledge is None else gates.finops.claim(pledge, paid.cost)
+    if pledge is None or paid.currency not in ("", pledge.currency):
+        return  # Priced anew in another currency since it was begun, it cannot be set against what is presumed.
+    case.correction = gates.finops.claim(pledge, paid.cost)
     if case.correction is not None:
         case.corrects = Corrected(
             request_id=case.correction.pledge.request_id,
@@ -277,6 +277,7 @@ def _summed(
     if not answered and target.surface is Surface.FILES:
         return None  # It may be the file of errors, beside which there is one of answers.
     cost, counted = 0, Usage()
+    currencies: set[str] = set()
     for line in answered:
         usage = line.facts.usage
         load = _load_of(line.facts.model, workload)
@@ -289,8 +290,11 @@ def _summed(
         if one is None:
             return None
         cost += one
+        currencies.add(price.currency)
         counted = Usage(**{name: getattr(counted, name) + getattr(usage, name) for name in Usage.__struct_fields__})
-    return Paid(batch, Nanos(cost), counted)
+    if len(currencies - {""}) > 1:
+        return None
+    return Paid(batch, Nanos(cost), "".join(currencies), counted)
 
 
 def _load_of(model: str | None, workload: Workload) -> Load | None:

@@ -13,7 +13,7 @@ from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Fault, Refusal
 from securellm.core.messages import Attachment, Kind, Replacement
 from securellm.core.surfaces import FREE, Surface
-from securellm.finops import Estimate, Price
+from securellm.finops import NOTHING, Estimate, Price
 from securellm.gateway.capabilities import Gates
 from securellm.gateway.case import Asked, Case
 from securellm.gateway.lossless import (
@@ -35,7 +35,6 @@ from securellm.routing import Candidate
 MOST_MODELS = 64
 """Models that one batch may ask."""
 
-_NOTHING = Price(input=0, output=0)
 _UNPRICED = 16
 """Names of fields without a price that are kept: one is enough to refuse."""
 
@@ -261,7 +260,7 @@ def _traits(estimate: Estimate, *, whole: bool) -> Iterator[str]:
 def price_of(load: Load, surface: Surface, provider: str, snapshot: Snapshot) -> Price | None:
     """What the model of a load costs now, alone."""
     if surface in FREE:
-        return _NOTHING
+        return NOTHING
     model = snapshot.models.get(load.model)
     return None if model is None else model.prices.get((provider, load.upstream_model))
 

@@ -53,6 +53,8 @@ class Paid(NamedTuple):
     batch: str
     """The provider's id of it."""
     cost: Nanos
+    currency: str
+    """Empty where it did cost nothing."""
     usage: Usage
 
 

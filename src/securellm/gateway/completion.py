@@ -1,11 +1,14 @@
 """One request, from a credential to a settled ledger entry."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
 
 from securellm.cache import Cached, CacheFacts, Claim, Finished, cache_key, cacheable, recallable
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
+from securellm.custody import not_found
 from securellm.finops import Estimate, Price, Quote, Reservation
 from securellm.gateway.answering import answer, quote
 from securellm.gateway.batching import (
@@ -89,21 +92,27 @@ async def complete(received: Received, reply: Reply, gates: Gates) -> None:
         gates.limits.release(admitted.admission)
 
 
-async def places_for(received: Received, gates: Gates) -> tuple[str, frozenset[str]]:
-    """Whose errand this is, and the providers that it may go to. A refusal is recorded as any other."""
+@asynccontextmanager
+async def listing(received: Received, gates: Gates) -> AsyncIterator[tuple[str, frozenset[str]]]:
+    """Whose list this is, and the providers that it may be made of. It counts as a request of the caller's.
+
+    A refusal is recorded as any other, one that is raised inside too.
+    """
     case = Case(received, gates.clock)
     try:
         snapshot = gates.snapshots.read()
         permitted = await _permit(await _identify(received, snapshot, gates, case), snapshot, gates, case)
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
         places = served(permitted, tenant, snapshot).candidates
+        admitted = await _admit(permitted, tenant, snapshot, gates)
+        gates.limits.release(admitted.admission)  # Whatever is looked at for it takes a parallel place of its own.
+        yield tenant.id, frozenset(place.provider for place in places)
     except GatewayError as error:
         await _deny(gates, case, error)
         raise
     except BaseException as error:
         gates.journal.afterwards(_deny(gates, case, cause_of(error, case)))
         raise
-    return tenant.id, frozenset(place.provider for place in places)
 
 
 async def _deny(gates: Gates, case: Case, error: GatewayError) -> None:
@@ -226,10 +235,16 @@ async def _look(request: Request, permit: Permit, tenant: TenantFacts, gates: Ga
 
 async def _find_keeper(admitted: Admitted, model: ServedModel, gates: Gates, case: Case) -> None:
     """What the request names must be the tenant's own; the provider that keeps it is the one that can answer."""
-    named = admitted.permitted.request.histories
+    named, mentions = admitted.permitted.request.histories, admitted.permitted.request.mentions
+    tenant = admitted.permitted.identified.identity.tenant
+    if mentions:
+        others = await gates.ask("custody", gates.custody.others(tenant, mentions))
+        if type(others) is not frozenset:
+            raise Fault(Code.GATE_FAILED, "custody returned something else than a set of names")
+        if others:
+            raise not_found()
     if not named:
         return
-    tenant = admitted.permitted.identified.identity.tenant
     keeper = await gates.ask("custody", gates.custody.keeper(tenant, named, pinned=case.pinned))
     if type(keeper) is not str:
         raise Fault(Code.GATE_FAILED, "custody returned something else than a provider")

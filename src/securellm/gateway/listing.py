@@ -7,7 +7,7 @@ from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Fault, GatewayError
 from securellm.core.kept import KeptKind
 from securellm.gateway.capabilities import Gates
-from securellm.gateway.completion import complete, places_for
+from securellm.gateway.completion import complete, listing
 from securellm.gateway.model import Headers, Received
 
 MOST = 100
@@ -38,7 +38,13 @@ async def list_kept(received: Received, wanted: Wanted, gates: Gates, one: Calla
     Nobody else's things are seen, since no provider is asked for a list: to it, all tenants are one. What it has
     forgotten is left out. Raises as any request does.
     """
-    tenant, providers = await places_for(received, gates)
+    async with listing(received, gates) as (tenant, providers):
+        return await _page(tenant, providers, wanted, gates, one)
+
+
+async def _page(
+    tenant: str, providers: frozenset[str], wanted: Wanted, gates: Gates, one: Callable[[str], Received]
+) -> Page:
     shown: list[tuple[str, bytes]] = []
     after, looks, more = wanted.after, 0, True
     while more and len(shown) < wanted.size and looks < MOST:

@@ -1,7 +1,9 @@
 """The lossless lane: what leaves is what arrived, differing only by a closed, named list of edits (GW-7)."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
+from securellm.core import encoded
 from securellm.core.document import Document, Patch
 from securellm.core.errors import Code, Refusal
 from securellm.core.messages import Kind, Leaf, Path, Replacement
@@ -27,6 +29,7 @@ def redact(
     """
     spread = {run.path: run for run in runs}
     done: set[int] = set()
+    encodings: dict[int, list[tuple[int, int, str]]] = {}
     for replacement in replacements:
         leaf = leaves[replacement.leaf]
         if any(mirror.holds(leaf.path) for mirror in mirrors):
@@ -35,7 +38,9 @@ def redact(
             for place, start, end, text in spread[leaf.path].cuts(replacement.start, replacement.end, replacement.text):
                 patch.replace_in_string(place, start, end, text)
             continue
-        if leaf.kind is Kind.NUMBER:
+        if leaf.kind is Kind.ENCODED:
+            encodings.setdefault(replacement.leaf, []).append((replacement.start, replacement.end, replacement.text))
+        elif leaf.kind is Kind.NUMBER:
             # A number has no part to replace: it becomes a string once.
             if replacement.leaf not in done:
                 patch.set(leaf.path, replacement.text)
@@ -44,6 +49,8 @@ def redact(
                 leaf.path, replacement.start, replacement.end, replacement.text, key=leaf.kind is Kind.KEY
             )
         done.add(replacement.leaf)
+    for index, cuts in encodings.items():
+        patch.rewrite(leaves[index].path, partial(encoded.cut, cuts=cuts))
 
 
 def without_strays(patch: Patch, document: Document, surface: Surface) -> tuple[Path, ...]:

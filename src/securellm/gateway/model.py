@@ -32,6 +32,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """How many images the provider must look at, inline or remote."""
     histories: tuple[str, ...] = ()
     """Ids of all that the request names and a provider keeps: answers, conversations, files."""
+    mentions: tuple[str, ...] = ()
+    """Ids that stand beside what they are called, where a provider may look for what it keeps all the same."""
     estimate: Estimate
     needs: frozenset[Capability] = frozenset()
     """What a model must offer to be able to answer."""

@@ -17,6 +17,7 @@ from securellm.gateway.model import Received
 from securellm.gateway.snapshot import TenantFacts
 from securellm.guard import Screening
 from securellm.identity import Identity
+from securellm.limits import TenantRates
 from securellm.preferences import Memory, Origin, Person, Preferences
 
 PREFERENCES = "preferences"
@@ -33,6 +34,8 @@ class Visitor(NamedTuple):
     person: Person
     origin: Origin
     tenant: TenantFacts
+    rates: TenantRates | None
+    """The limits of their key alone."""
     decision_id: str
 
 
@@ -50,7 +53,7 @@ async def visiting(received: Received, gates: Gates) -> AsyncIterator[Visitor]:
                 tenant=visitor.tenant.id,
                 key_id=identity.key_id,
                 limits=visitor.tenant.rates,
-                key_limits=None,
+                key_limits=visitor.rates,
                 tokens=0,
             ),
         )
@@ -81,7 +84,8 @@ async def _let_in(received: Received, gates: Gates, case: Case) -> Visitor:
     if identity.surfaces and Surface.CHAT not in identity.surfaces:
         raise Refusal(Code.SURFACE_NOT_ALLOWED, f"the virtual key is not scoped to {Surface.CHAT}")
     origin = Origin(identity.principal, received.request_id, received.client_ip)
-    return Visitor(person_of(identity), origin, tenant, case.decision_id)
+    rates = snapshot.key_rates.get((tenant.id, identity.key_id))
+    return Visitor(person_of(identity), origin, tenant, rates, case.decision_id)
 
 
 def person_of(identity: Identity) -> Person:

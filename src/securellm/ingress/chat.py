@@ -60,6 +60,8 @@ _PER_MESSAGE = 8
 _PER_TOOLS = 1_000
 """Tokens a provider's own tool preamble may add: more than any documents."""
 _CALLED_BY_CALLER = ("function", "custom")
+_BY_NAME = ("file", "image_url", "input_audio", "audio_url", "video_url")
+"""What a part may hold that can be a file kept by the provider; some servers take its name beside them."""
 
 
 def extract(document: Document, headers: Mapping[str, str]) -> Request:
@@ -82,7 +84,8 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
             images += kind == "image_url"
             whole = whole or kind in ("file", "video_url")
             hears = hears or kind in ("input_audio", "audio_url")
-            kept += facts.names(part.get("file"), "file_id")
+            for place in (part, *(part.get(name) for name in _BY_NAME)):
+                kept += facts.names(place, "file_id")
         hears = hears or isinstance(message.get("audio"), dict)
         kept += facts.names(message.get("audio"), "id")
     modalities = members.get("modalities")

@@ -37,4 +37,5 @@ def extract(sent: Sent) -> Request:
         leaves=texts.leaves,
         message_count=len(items),
         histories=tuple(dict.fromkeys((*sent.names, *responses.named_in(items)))),
+        mentions=tuple(dict.fromkeys(responses.mentioned_in(items))),
     )

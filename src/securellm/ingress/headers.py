@@ -30,6 +30,11 @@ _SINGLE = frozenset(
 )
 _TRAVELLING = ("anthropic-", "openai-", "x-goog-")
 """Names that providers read."""
+FEATURES = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
+"""What travels on: names of features and versions, and nothing that could be a text or somebody's number."""
+_FEATURE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.=")
+_MOST_DIGITS = 10
+_LONGEST_FEATURE = 64
 KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 """Where SDKs put the key, besides Authorization."""
 _LOWER_HEX = frozenset("0123456789abcdef")
@@ -57,7 +62,15 @@ def read_headers(raw: RawHeaders) -> Mapping[str, str]:
             headers[name] = value
         if name.startswith(_TRAVELLING) and not (value.isascii() and value.isprintable()):
             raise Refusal(Code.INVALID_HEADER, f"{name} is not printable ASCII", param=name)
+        if name in FEATURES and not all(map(_is_feature, value.split(","))):
+            raise Refusal(Code.INVALID_HEADER, f"{name} holds something else than names of features", param=name)
     return headers
+
+
+def _is_feature(text: str) -> bool:
+    text = text.strip()
+    digits = sum(character.isdigit() for character in text)
+    return len(text) <= _LONGEST_FEATURE and digits <= _MOST_DIGITS and _FEATURE.issuperset(text)
 
 
 def credential(headers: Mapping[str, str]) -> str | None:

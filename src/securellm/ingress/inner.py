@@ -87,6 +87,7 @@ def carrying(request: Request, inner: tuple[Inner, ...], *, speaks: Surface) -> 
         raise Refusal(Code.INVALID_REQUEST, "a batch needs one request at least")
     refuse_doubles(inner)
     histories = dict.fromkeys(name for one in inner for name in one.request.histories)
+    mentions = dict.fromkeys(name for one in inner for name in one.request.mentions)
     return msgspec.structs.replace(
         request,
         inner=inner,
@@ -95,4 +96,5 @@ def carrying(request: Request, inner: tuple[Inner, ...], *, speaks: Surface) -> 
         message_count=len(inner),
         images=0,
         histories=(*request.histories, *histories),
+        mentions=tuple(mentions),
     )

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
+from securellm.core import encoded
 from securellm.core.document import Value
 from securellm.core.messages import Kind, Leaf, Path, Role
 
@@ -34,8 +36,10 @@ _TOOL_RESULTS = frozenset(
 )
 _ARGUMENTS = frozenset({"arguments", "partial_json"})
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-:|")
-_BASE64 = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=_-")
 _SHORTEST_MEDIA = 64
+_TYPES = ("media_type", "mimeType", "mime_type")
+"""Members that declare of what media type the data beside them are."""
+_NOTHING: Mapping[str, Value] = MappingProxyType({})
 _SMALLEST_NUMBER = 10_000_000_000
 """The least that has the eleven digits of the shortest identifier."""
 _PADDED = ("cpf", "cnpj")
@@ -51,7 +55,7 @@ class Shape(NamedTuple):
     ids: frozenset[Path]
     """Where ids stand, `*` for any index: opaque while they look like ids."""
     media: frozenset[Path]
-    """Where base64 media, signatures and ciphertext stand: opaque while they are base64."""
+    """Where base64 media, signatures and ciphertext stand: opaque while they are base64 of something else than text."""
     numbers: frozenset[str]
     """Member names whose numbers are numbers, however long."""
     system: frozenset[str]
@@ -86,21 +90,25 @@ class _Walk:
         self.leaves: list[Leaf] = []
         self.media_bytes = 0
 
-    def member(self, name: str, value: Value, path: Path, role: Role) -> None:
+    def member(self, name: str, value: Value, path: Path, role: Role, holder: Mapping[str, Value] = _NOTHING) -> None:
         if name not in self._shape.names:
             self.leaves.append(Leaf(path, name, role, Kind.KEY))
-        self.value(name, value, path, Role.TOOL if name in self._shape.results else role)
+        self.value(name, value, path, Role.TOOL if name in self._shape.results else role, holder)
 
-    def value(self, name: str, value: Value, path: Path, role: Role) -> None:
+    def value(self, name: str, value: Value, path: Path, role: Role, holder: Mapping[str, Value] = _NOTHING) -> None:
+        """`holder` is the object that has `value` as a member, if one has."""
         if type(value) is str:
             if not value or self._is_opaque(name, value, path):
+                return
+            if name in self._opaque and _general(path) in self._shape.media and holder.get("type") != "text":
+                self._media(value, path, role, next((holder[kind] for kind in _TYPES if kind in holder), ""))
                 return
             kind = Kind.ARGUMENTS if name in _ARGUMENTS else Kind.TEXT
             self.leaves.append(Leaf(path, value, role, kind))
         elif type(value) is dict:
             inner = self._role_of(value, path, role)
             for child, inside in value.items():
-                self.member(child, inside, (*path, child), inner)
+                self.member(child, inside, (*path, child), inner, value)
         elif type(value) is list:
             for index, item in enumerate(value):
                 self.value(name, item, (*path, index), role)
@@ -130,16 +138,18 @@ class _Walk:
         general = _general(path)
         if general in self._shape.ids:
             return len(value) <= 512 and set(value) <= _ID_CHARACTERS and not set(value).isdisjoint(_LETTERS)
-        if general in self._shape.media:
-            payload = value
-            if value.startswith("data:"):
-                head, _, payload = value.partition(";base64,")
-                if len(head) > 128:
-                    return False
-            if len(payload) >= _SHORTEST_MEDIA and set(payload) <= _BASE64:
-                self.media_bytes += len(payload)
-                return True
         return False
+
+    def _media(self, value: str, path: Path, role: Role, declared: Value) -> None:
+        read = encoded.read(value, kind=declared if isinstance(declared, str) else "", shortest=_SHORTEST_MEDIA)
+        if read.text is not None:
+            self.leaves.append(Leaf(path, read.head + read.text, role, Kind.ENCODED))
+        elif not read.media:
+            self.leaves.append(Leaf(path, value, role))
+        else:
+            self.media_bytes += len(value) - len(read.head)
+            if not read.plain_head:
+                self.leaves.append(Leaf(path, read.head, role))
 
 
 @cache

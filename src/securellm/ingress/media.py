@@ -1,6 +1,6 @@
 """OpenAI images, audio and moderations, as a client asks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from securellm.core.document import Document
 from securellm.core.errors import Code, Refusal
@@ -95,6 +95,7 @@ def extract_images(
         message_count=1,
         # Several pictures are billed as if each were asked for alone.
         images=count * len(files),
+        histories=tuple(dict.fromkeys(_kept(members))),
         estimate=Estimate(
             input_tokens=count * (text_bytes(texts.leaves) + _ASIDE),
             output_floor=_PICTURE,
@@ -107,6 +108,15 @@ def extract_images(
         deterministic=False,
         cache_control=headers.get("x-securellm-cache", ""),
     )
+
+
+def _kept(members: facts.Members) -> Iterator[str]:
+    """The names of files that the provider keeps. A form may spell a place inside: `images[0][file_id]`."""
+    for name, value in members.items():
+        if "file_id" in name:
+            yield from facts.listed_names(value if isinstance(value, list) else [value])
+        for part in facts.parts(value if isinstance(value, list) else [value]):
+            yield from facts.names(part, "file_id")
 
 
 def extract_speech(document: Document, headers: Mapping[str, str]) -> Request:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from securellm.core.document import Document
+from securellm.core.document import Document, Value
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
@@ -113,6 +113,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=len(messages),
         images=images,
         histories=kept,
+        mentions=tuple(dict.fromkeys(_mentioned(messages))),
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
             output_cap=facts.count(members, "max_tokens"),
@@ -130,11 +131,18 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
 
 
 def _blocks(messages: Iterable[Members]) -> Iterator[Members]:
-    """The content blocks, and those inside them."""
+    """The content blocks, and those inside them: in what a tool answered, and in documents."""
     for message in messages:
-        for block in facts.parts(message.get("content")):
-            yield block
-            yield from facts.parts(block.get("content"))
+        yield from _inside(message.get("content"))
+
+
+def _inside(content: Value) -> Iterator[Members]:
+    for block in facts.parts(content):
+        yield block
+        yield from _inside(block.get("content"))
+        source = block.get("source")
+        if isinstance(source, dict):
+            yield from _inside(source.get("content"))
 
 
 def _edits(members: Members) -> list[Members]:
@@ -164,3 +172,11 @@ def _kept(members: Members, messages: Iterable[Members]) -> Iterator[str]:
         yield from facts.names(block.get("source"), "file_id")
         if block.get("type") == "container_upload":
             yield from facts.names(block, "file_id")
+
+
+def _mentioned(messages: Iterable[Members]) -> Iterator[str]:
+    """The names of the files that running code is said to have left behind."""
+    for block in _blocks(messages):
+        result = block.get("content")
+        for file in facts.parts(result.get("content")) if isinstance(result, dict) else ():
+            yield from facts.names(file, "file_id")

@@ -1,5 +1,6 @@
 """The query of a request's address: what is read of it, and what never belongs in one."""
 
+import re
 from typing import Self
 from urllib.parse import parse_qsl
 
@@ -8,6 +9,10 @@ from securellm.core.errors import Code, Refusal
 _MOST = 64
 _CREDENTIALS = frozenset({"key", "api_key", "apikey", "api-key", "access_token", "token"})
 """Where some clients put a key. An address ends up in logs, histories and referrers; a key must not."""
+TRAVELLING = frozenset({"after", "before", "beta", "include", "include[]", "include_obfuscation", "limit", "order"})
+"""What may travel on to a provider: ids, names of fields and small numbers, and nothing that could be a text."""
+_NAME = re.compile(r"[A-Za-z0-9_.:,\[\]-]{0,512}")
+_NUMBER = re.compile(r"[0-9.:,-]{9,}")
 
 
 class Query:
@@ -32,6 +37,9 @@ class Query:
                     f"a credential in the address ({name}=) ends up in logs and is refused",
                     param=name,
                 )
+        for name, value in pairs:
+            if name in TRAVELLING and (not _NAME.fullmatch(value) or _NUMBER.fullmatch(value)):
+                raise Refusal(Code.INVALID_REQUEST, f"{name} is no name, id or small number", param=name)
         return cls(pairs)
 
     def every(self, name: str) -> list[str]:

@@ -91,6 +91,12 @@ _CALLED_BY_CALLER = frozenset(
     {"function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview", "tool_search"}
 )
 """The tools whose calls the caller runs (or which only find such tools): they cost tokens only."""
+_WHOLE = tuple(
+    f"{call}{part}"
+    for call in ("function_call", "custom_tool_call", "local_shell_call", "apply_patch_call")
+    for part in ("", "_output")
+)
+"""The items that hold all there is to know of them."""
 _UNSEEN = ("previous_response_id", "conversation", "prompt")
 """What lets the provider add to the prompt."""
 
@@ -122,6 +128,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
     # Tools may be found, and added, in the middle of a conversation.
     asked = [*tools, *(tool for item in items for tool in facts.parts(item.get("tools")))]
     kept = tuple(dict.fromkeys(_kept(members, items, asked)))
+    mentions = tuple(dict.fromkeys(mentioned_in(items)))
     most = facts.count(members, "max_tool_calls")
     return Request(
         document=document,
@@ -132,6 +139,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=max(1, len(items)),
         images=images,
         histories=kept,
+        mentions=mentions,
         estimate=Estimate(
             input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if asked else 0),
             output_cap=facts.count(members, "max_output_tokens"),
@@ -173,6 +181,10 @@ def _kept(members: Members, items: Collection[Members], tools: Iterable[Members]
     yield from facts.names(conversation, "id")
     yield from facts.names(members.get("prompt_cache_options"), "comparison_response_id")
     yield from named_in(items)
+    prompt = members.get("prompt")
+    variables = prompt.get("variables") if isinstance(prompt, dict) else None
+    for value in variables.values() if isinstance(variables, dict) else ():
+        yield from facts.names(value, "file_id")
     for tool in tools:
         for place in (tool.get("container"), tool.get("environment")):
             yield from facts.listed_names([place])
@@ -186,7 +198,29 @@ def _kept(members: Members, items: Collection[Members], tools: Iterable[Members]
 def named_in(items: Collection[Members]) -> Iterator[str]:
     """The names of what a provider keeps, as items name it."""
     for item in items:
-        if item.get("type") in (None, "item_reference") and "role" not in item:
+        if _is_reference(item):
             yield from facts.names(item, "id")
-    for part in _parts(items):
+    for part in (*items, *_parts(items)):
         yield from facts.names(part, "file_id")
+
+
+def mentioned_in(items: Iterable[Members]) -> Iterator[str]:
+    """The names of what a provider may have kept, of items that need not hold all that they once were.
+
+    A provider looks its own items up by their ids: a picture that it drew, a thought that it had, what it searched for.
+    It goes on in the container that such an item ran in. One that keeps nothing is told the same ids, so that they
+    need not be known here.
+    """
+    for item in items:
+        kind = item.get("type")
+        if not (_is_reference(item) or kind in (None, "message", *_WHOLE)):
+            yield from facts.names(item, "id")
+        yield from facts.names(item, "container_id")
+        yield from facts.names(item.get("environment"), "container_id")
+        yield from facts.names(item, "approval_request_id")
+
+
+def _is_reference(item: Members) -> bool:
+    """Whether an item is nothing but the id of another: it need not say so, and may be dressed up as a message."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and (item.get("role") is None or item.get("content") is None))

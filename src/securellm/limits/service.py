@@ -17,6 +17,9 @@ REFUSED_CREDENTIALS = Rate(per_minute=30, burst=20)
 _PARALLEL_RETRY = 1.0
 """Seconds: no one knows when a running request ends."""
 
+_LONGEST_DEBT = 60
+"""Minutes."""
+
 _Charge = tuple[str, Rate, int]
 """Bucket, rate and mark of tokens charged in advance."""
 
@@ -71,11 +74,11 @@ class Limits:
     def charge(self, admission: Admission, tokens: int) -> None:
         """Replace the tokens charged in advance by those really used: once, before the release.
 
-        What exceeds the estimate is owed: later requests wait for it.
+        What exceeds the estimate is owed: later requests wait for it, an hour at most, whatever a provider says.
         """
         for bucket, rate, mark in self._charges.pop(admission.lease, ()):
             if tokens > admission.tokens:
-                self._buckets.spend(bucket, rate, tokens - admission.tokens)
+                self._buckets.spend(bucket, rate, min(tokens - admission.tokens, _LONGEST_DEBT * rate.per_minute))
             elif tokens < admission.tokens:
                 self._buckets.give_back(bucket, rate, mark=mark, cost=admission.tokens - tokens)
 

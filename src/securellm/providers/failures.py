@@ -1,5 +1,6 @@
 """Providers' errors in the words of our own enumeration, the provider's code kept."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,8 @@ from securellm.core.errors import Code, Refusal, UpstreamFailure
 from securellm.providers.model import ProviderKind
 
 _LONGEST_MESSAGE = 500
+_CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_PLACE = re.compile(r"[A-Za-z0-9_.:/\[\]$-]{1,128}")
 _LONGEST_WAIT = 86_400.0
 
 _BY_NAME = {
@@ -237,7 +240,7 @@ def _envelope_of(error: Value) -> Envelope:
         code=_name(error.get("code")) or _name(details.get("ErrorInfo", {}).get("reason")),
         kind=_name(error.get("type")) or _name(error.get("status")),
         message=str(message),
-        param=_name(error.get("param")),
+        param=_place(error.get("param")),
         retry_after=_delay(details.get("RetryInfo", {}).get("retryDelay")),
     )
 
@@ -260,9 +263,16 @@ def _delay(written: Value) -> float | None:
 
 def _name(value: Value) -> str | None:
     """A code as providers write them; whatever is longer or looser could carry content."""
-    if not isinstance(value, str) or not 0 < len(value) <= 128:
-        return None
-    return value if value.isascii() and value.replace(" ", "_").isprintable() and " " not in value else None
+    return value if isinstance(value, str) and _CODE.fullmatch(value) and _digits(value) <= 4 else None
+
+
+def _place(value: Value) -> str | None:
+    """A place in a request as providers write them, without what could be somebody's number."""
+    return value if isinstance(value, str) and _PLACE.fullmatch(value) and _digits(value) <= 10 else None
+
+
+def _digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
 
 
 def _number(written: str | None) -> float | None:

@@ -173,7 +173,9 @@ def build_request(
         template = kind.stream_paths.get(surface, template)
     if errand is not None:
         template += _named(errand, names)
-    path, _, own_query = template.replace("{model}", quote(model, safe="/")).partition("?")
+    if "{model}" in template:
+        template = template.replace("{model}", _in_path(model))
+    path, _, own_query = template.partition("?")
     dialect = _dialect(surface, errand)
     written = {"content-type": content_type} if errand is None or errand.takes != "nothing" else {}
     headers = {
@@ -204,6 +206,13 @@ def build_request(
 
 def _dialect(surface: Surface, errand: Errand | None) -> Dialect:
     return DIALECTS[surface] if errand is None else errand.dialect
+
+
+def _in_path(model: str) -> str:
+    """The model's name as segments of a path, none of which leads out of the place where it stands."""
+    if not {".", ".."}.isdisjoint(model.split("/")):
+        raise Fault(Code.INTERNAL, "the plan names a model that leads out of its path")
+    return quote(model, safe="/")
 
 
 def _named(errand: Errand, names: Sequence[str]) -> str:

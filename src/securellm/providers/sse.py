@@ -1,9 +1,14 @@
 """Server-sent events taken apart without losing a byte (WHATWG HTML, section 9.2)."""
 
+import re
+
 from securellm.core.errors import Code, UpstreamFailure
 from securellm.providers.model import Framing, StreamEvent
 
 MAX_EVENT = 16 * 1024 * 1024
+MAX_LINES = 16_384
+"""Lines of one event: each costs many times its bytes to keep."""
+_BLANKS = re.compile(rb"[\r\n]*")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -32,16 +37,21 @@ class SseParser:
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes.
 
-        Raises UpstreamFailure(REPLY_TOO_LARGE) when the event being read is longer than the limit: after a call
-        that returned the events before it.
+        Raises UpstreamFailure(REPLY_TOO_LARGE) when the event being read is longer than the limit, or has more than
+        `MAX_LINES`: after a call that returned the events before it.
         """
-        if len(self._buffer) > self._max_event:
-            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
+        self._refuse_too_long()
         self._buffer += data
         events = self._cut(at_end=False)
-        if not events and len(self._buffer) > self._max_event:
-            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
+        if not events:
+            self._refuse_too_long()
         return events
+
+    def _refuse_too_long(self) -> None:
+        if len(self._buffer) > self._max_event:
+            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event is longer than {self._max_event} bytes")
+        if len(self._lines) > MAX_LINES:
+            raise UpstreamFailure(Code.REPLY_TOO_LARGE, f"one event has more than {MAX_LINES} lines")
 
     def end(self) -> list[StreamEvent]:
         """The event that the end of the stream completes: one whose blank line is a lone carriage return.
@@ -61,8 +71,10 @@ class SseParser:
                 events.append(StreamEvent(raw=_BOM, data=b""))
                 del buffer[: len(_BOM)]
         taken = 0
+        feed = buffer.find(b"\n", self._scanned)
         while True:
-            feed = buffer.find(b"\n", self._scanned)
+            if 0 <= feed < self._scanned:
+                feed = buffer.find(b"\n", self._scanned)
             ret = buffer.find(b"\r", self._scanned, feed if feed >= 0 else len(buffer))
             if ret >= 0:
                 if ret + 1 == len(buffer) and not at_end:
@@ -79,6 +91,10 @@ class SseParser:
             if line:
                 self._lines.append(line)
                 continue
+            if not self._lines:
+                # Blank lines that follow one another say nothing, however many: they are one event.
+                after = self._after_blanks(after, at_end=at_end)
+                self._line = self._scanned = after
             events.append(_event(bytes(buffer[taken:after]), self._lines))
             self._lines = []
             taken = after
@@ -86,6 +102,12 @@ class SseParser:
         self._line -= taken
         self._scanned -= taken
         return events
+
+    def _after_blanks(self, start: int, *, at_end: bool) -> int:
+        blanks = _BLANKS.match(self._buffer, start)
+        end = start if blanks is None else blanks.end()
+        # The line feed of a last carriage return may still come.
+        return end - (not at_end and end > start and end == len(self._buffer) and self._buffer.endswith(b"\r"))
 
 
 def rewrite(event: StreamEvent, data: bytes) -> bytes:

@@ -27,8 +27,9 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         str,
         Field(
             help="name the provider knows the model by",
-            pattern=r"[!-~]{1,256}",
-            shape="1 to 256 printable ASCII characters without spaces",
+            # Some dialects have it in their path, where `..` would name something else of the provider's.
+            pattern=r"(?!(.*/)?\.{1,2}(/|$))[!-~]{1,256}",
+            shape="1 to 256 printable ASCII characters without spaces, no part of it `.` or `..`",
         ),
     ]
     surfaces: Annotated[

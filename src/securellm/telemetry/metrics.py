@@ -91,6 +91,14 @@ class Metrics:
                 registry=self.registry,
             )
         )
+        self.done_alone = Family(
+            Counter(
+                "admin_done_alone",
+                "Changes that take two people wherever there are two, made while there was one",
+                ["action"],
+                registry=self.registry,
+            )
+        )
         self.audit_healthy = Gauge("audit_healthy", "1 while the journal accepts records", registry=self.registry)
         self.audit_shipping_backlog = Gauge(
             "audit_shipping_backlog",

@@ -228,6 +228,23 @@ def test_with_the_answer_gone_the_request_is_not_made_again(tmp_path: Path, lost
             opened.restart()
 
 
+@pytest.mark.requirement("GW-11")
+def test_a_flood_of_one_tenants_answers_pushes_out_its_own_and_nobody_elses(tmp_path: Path) -> None:
+    with gateway(tmp_path, max_bytes=20_000) as opened:
+        quiet = opened.first("theirs", tenant="quiet")
+        opened.finish(quiet, answer(b"kept", request_id=quiet.request_id))
+        for number in range(40):
+            claim = opened.first(f"k{number}")
+            opened.finish(claim, answer(b"x" * 1_000, request_id=claim.request_id))
+            assert opened.keys.kept_bytes <= 20_000
+        assert opened.again("theirs", tenant="quiet").body == b"kept"
+        assert opened.again("k39").body == b"x" * 1_000
+        assert opened.refused("k0").code is Code.IDEMPOTENT_RESULT_EXPIRED
+        opened.clock.advance(TTL + 1)
+        opened.keys.sweep()
+        assert opened.keys.kept_bytes == 0
+
+
 def test_an_intent_that_was_never_durable_took_nothing(tmp_path: Path) -> None:
     with gateway(tmp_path) as opened:
         opened.first()

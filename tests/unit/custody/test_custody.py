@@ -188,6 +188,24 @@ def test_only_what_nobody_was_given_is_unknown(tmp_path: Path) -> None:
             opened.restart()
 
 
+@pytest.mark.requirement("ID-4")
+def test_only_what_others_alone_were_given_is_theirs(tmp_path: Path) -> None:
+    def others(opened: Gateway, *ids: str, tenant: str = "acme") -> frozenset[str]:
+        return asyncio.run(opened.custody.others(tenant, ids))
+
+    with gateway(tmp_path) as opened:
+        opened.keep(deposit("mine", "both"))
+        opened.keep(deposit("theirs", "both", "gone", tenant="other", request_id="req_2"))
+        opened.keep(deposit(tenant="other", gone=("gone",), request_id="req_3"))
+        for _ in range(2):
+            assert others(opened, "mine", "theirs", "both", "gone", "new", "no id") == {"theirs", "gone"}
+            assert others(opened, "mine", "theirs", "both", tenant="other") == {"mine"}
+            assert others(opened) == frozenset()
+            opened.restart()
+        with pytest.raises(Refusal):
+            others(opened, *map(str, range(2_000)))
+
+
 def test_two_providers_may_give_out_the_same_id(tmp_path: Path) -> None:
     with gateway(tmp_path) as opened:
         opened.keep(deposit("resp_1"))

@@ -235,6 +235,52 @@ def test_everything_a_response_names_of_the_providers_is_told() -> None:
     assert extract("responses", conversation="conv_1").histories == ("conv_1",)
 
 
+@pytest.mark.requirement("GW-6", "ID-4")
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"input": [{"type": "item_reference", "id": "theirs", "role": "user"}]},
+        {"input": [{"type": "item_reference", "id": "theirs", "role": "user", "content": "hello"}]},
+        {"input": [{"id": "theirs", "role": "user"}]},
+        {"input": [{"type": None, "id": "theirs", "role": None, "content": "hello"}]},
+        {"input": [{"type": "input_image", "file_id": "theirs"}]},
+        {"prompt": {"id": "pmpt_1", "variables": {"paper": {"type": "input_file", "file_id": "theirs"}}}},
+    ],
+)
+def test_a_name_of_what_is_kept_is_told_however_it_is_dressed_up(members: dict[str, Any]) -> None:
+    assert extract("responses", **members).histories == ("theirs",)
+
+
+@pytest.mark.requirement("GW-6", "ID-4")
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "image_generation_call", "id": "theirs"},
+        {"type": "reasoning", "id": "theirs", "summary": []},
+        {"type": "reasoning", "id": "theirs", "summary": [], "encrypted_content": "gAAAA"},
+        {"type": "file_search_call", "id": "theirs", "queries": ["q"], "status": "completed", "role": "user"},
+        {"type": "code_interpreter_call", "container_id": "theirs", "code": "", "outputs": []},
+        {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "theirs"}},
+        {"type": "mcp_approval_response", "approval_request_id": "theirs", "approve": True},
+        {"type": "anything_new", "id": "theirs"},
+    ],
+)
+def test_an_item_that_its_provider_may_look_up_is_mentioned(item: dict[str, Any]) -> None:
+    request = extract("responses", input=[item])
+    assert (request.histories, request.mentions) == ((), ("theirs",))
+
+
+def test_what_an_item_holds_itself_is_looked_up_nowhere() -> None:
+    items = [
+        {"role": "user", "content": "hello", "id": "msg_1"},
+        {"type": "message", "role": "assistant", "id": "msg_2", "content": []},
+        {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "id": "fco_1", "call_id": "c", "output": "1"},
+    ]
+    request = extract("responses", input=items)
+    assert (request.histories, request.mentions) == ((), ())
+
+
 @pytest.mark.requirement("FN-2")
 def test_the_tools_that_a_provider_runs_are_told_from_the_callers() -> None:
     own = ["function", "custom", "namespace", "local_shell", "apply_patch", "computer", "tool_search", "shell"]
@@ -321,6 +367,17 @@ def test_everything_a_message_names_of_the_providers_is_told() -> None:
     assert request.histories == ("container_1", "skill_1", "file_1", "file_2", "file_3")
     assert request.images == 1
     assert extract("messages", container="container_1").histories == ("container_1",)
+
+
+@pytest.mark.requirement("GW-6", "ID-4")
+def test_a_file_inside_a_document_of_blocks_is_told_and_one_that_code_left_is_mentioned() -> None:
+    picture = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+    document = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "a"}, picture]}}
+    left = {"type": "code_execution_output", "file_id": "file_2"}
+    ran = {"type": "code_execution_tool_result", "content": {"type": "code_execution_result", "content": [left]}}
+    for block in (document, {"type": "tool_result", "tool_use_id": "t", "content": [document]}):
+        request = extract("messages", messages=[{"role": "user", "content": [block, ran]}])
+        assert (request.histories, request.mentions, request.images) == (("file_1",), ("file_2",), 1)
 
 
 @pytest.mark.requirement("FN-2")

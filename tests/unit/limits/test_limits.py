@@ -154,6 +154,15 @@ def test_unused_tokens_come_back_and_excess_is_owed() -> None:
     assert door.refused(limits, tokens=1).retry_after == 31.0
 
 
+@pytest.mark.requirement("LM-1")
+def test_no_answer_however_large_it_says_it_was_shuts_its_tenant_out_for_longer_than_an_hour() -> None:
+    door = Door()
+    limits = TenantRates(tokens=rate(60, 100))
+    lied_to = door.admit(limits, tokens=100)
+    door.limits.charge(lied_to, 9 * 10**12)
+    assert 3_600 <= (door.refused(limits, tokens=1).retry_after or 0) < 3_700
+
+
 def test_tokens_given_back_by_one_request_are_not_given_back_again_by_the_next() -> None:
     door = Door()
     limits = TenantRates(tokens=rate(60, 200))

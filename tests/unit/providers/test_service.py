@@ -116,6 +116,28 @@ def test_each_kind_is_asked_at_its_own_path_with_its_own_credential(
     assert headers["traceparent"] == "00-a-b-01"
 
 
+@pytest.mark.requirement("PR-1")
+def test_a_models_name_stays_inside_the_place_it_has_in_a_path() -> None:
+    def path_of(model: str) -> str:
+        return build_request(
+            provider("gemini"),
+            Surface.GENERATE_CONTENT,
+            b"{}",
+            client_headers={},
+            request_id="r",
+            traceparent="t",
+            stream=False,
+            model=model,
+        ).path
+
+    assert path_of("gemini-2.5-pro") == "/v1beta/models/gemini-2.5-pro:generateContent"
+    assert path_of("tuned/a..b") == "/v1beta/models/tuned/a..b:generateContent"
+    assert path_of("a?b#c%2e%2e/d") == "/v1beta/models/a%3Fb%23c%252e%252e/d:generateContent"
+    for outside in ("..", ".", "../files", "a/../../b", "a/./b"):
+        with pytest.raises(Fault):
+            path_of(outside)
+
+
 def test_the_callers_own_credentials_and_private_headers_never_travel_on() -> None:
     client = {
         "authorization": "Bearer virtual",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from securellm.core.errors import Code, UpstreamFailure
 from securellm.providers import SseParser, StreamEvent, rewrite, without_notes
+from securellm.providers.sse import MAX_LINES
 
 LINES = st.sampled_from(
     [
@@ -48,7 +49,32 @@ def test_the_raw_bytes_of_all_events_are_the_stream(data: bytes, cuts: list[int]
 @given(data=STREAMS, cuts=st.lists(st.integers(0, 300), max_size=8), mark=st.booleans())
 def test_events_do_not_depend_on_how_the_stream_is_split(data: bytes, cuts: list[int], mark: bool) -> None:
     data = b"\xef\xbb\xbf" * mark + data
-    assert parse(data, *(min(cut, len(data)) for cut in cuts)) == parse(data)
+    events, pending = parse(data, *(min(cut, len(data)) for cut in cuts))
+    whole, left = parse(data)
+    assert (told(events), pending) == (told(whole), left)
+
+
+def told(events: list[StreamEvent]) -> list[StreamEvent]:
+    """The events that say something: how many of the others a run of blank lines makes, its split may decide."""
+    return [event for event in events if event.raw.strip(b"\r\n")]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r", b"\r\n"])
+def test_blank_lines_cost_next_to_nothing_however_many(blank: bytes) -> None:
+    flood = blank * 100_000
+    events, pending = parse(b"data: x\n\n" + flood + b"data: y\n\n")
+    assert [event.data for event in events] == [b"x", b"", b"y"]
+    assert b"".join(event.raw for event in events) + pending == b"data: x\n\n" + flood + b"data: y\n\n"
+
+
+def test_an_event_of_countless_lines_is_refused_after_those_before_it() -> None:
+    parser = SseParser()
+    lines = b": x\n" * (MAX_LINES + 1)
+    assert [event.data for event in parser.feed(b"data: x\n\n" + lines)] == [b"x"]
+    for data in (b"", b"\n"):
+        with pytest.raises(UpstreamFailure) as caught:
+            parser.feed(data)
+        assert caught.value.code is Code.REPLY_TOO_LARGE
 
 
 @given(data=STREAMS)

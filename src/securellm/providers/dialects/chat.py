@@ -5,7 +5,7 @@ from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
 from securellm.core.usage import Usage
 from securellm.providers.dialects import figures, kept, replies, requests
-from securellm.providers.dialects.machine import Machine, named, truncated
+from securellm.providers.dialects.machine import MOST_CHOICES, Machine, named, truncated
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
 from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
@@ -167,6 +167,8 @@ class StreamReader(Machine):
             if self._mixes_calls(choice, index):
                 return self._bad("two tool calls share one index")
             self._unfinished[index] = self._unfinished.get(index, True) and finish is None
+            if len(self._unfinished) > MOST_CHOICES:
+                return self._bad("more choices came than anybody can ask for")
             if finish is not None:
                 closes += self._close(prefix)
             elif any(channel.startswith(prefix) for channel in written):

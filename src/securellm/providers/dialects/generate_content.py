@@ -5,7 +5,7 @@ from securellm.core.errors import Refusal, UpstreamFailure
 from securellm.core.messages import Path
 from securellm.core.surfaces import Surface
 from securellm.providers.dialects import figures, replies, requests
-from securellm.providers.dialects.machine import Machine, named, truncated
+from securellm.providers.dialects.machine import MOST_CHOICES, Machine, named, truncated
 from securellm.providers.dialects.shape import Each, Finder, Mark, Members, Shape
 from securellm.providers.failures import told
 from securellm.providers.model import Dialect, EventView, ReplyFacts, StreamEvent
@@ -279,6 +279,8 @@ class StreamReader(Machine):
             reason = _reason(candidate.get("finishReason"))
             self._reason = reason or self._reason
             self._unfinished[index] = self._unfinished.get(index, True) and reason is None
+            if len(self._unfinished) > MOST_CHOICES:
+                return self._bad("more candidates came than anybody can ask for")
             # A finish closes nothing: some models give one with every piece.
             if any(channel.startswith(f"{index}/") for channel in written):
                 closes += self._close(f"{index}/", keep=written)

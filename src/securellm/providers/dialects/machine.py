@@ -14,6 +14,10 @@ from securellm.providers.failures import told
 from securellm.providers.model import EventView, Fragment, Mirror, StreamEvent
 
 DONE = b"[DONE]"
+MOST_CHOICES = 128
+"""Answers to one request in one stream: as many as may be asked for."""
+MOST_OPEN = 1_024
+"""Texts that are being written at the same time: each event looks at all of them."""
 
 
 class Machine:
@@ -57,6 +61,8 @@ class Machine:
                 return self._bad(f"an event of the stream is no JSON object: {refusal.code}")
         if view.failure is not None:
             self._broken = True
+        elif len(self._open) > MOST_OPEN:
+            return self._bad("too many texts are written at the same time")
         elif notes:
             return msgspec.structs.replace(view, fragments=notes + view.fragments)
         return view

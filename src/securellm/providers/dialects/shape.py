@@ -10,6 +10,7 @@ from typing import Union
 
 import msgspec
 
+from securellm.core import encoded
 from securellm.core.document import Document, Value
 from securellm.core.messages import Kind, Leaf, Path, Role
 from securellm.providers.model import Mirror
@@ -18,7 +19,8 @@ _LONG_NUMBER = 10_000_000
 """Numbers from here on have digits enough to be an identifier."""
 _SHORTEST_ENCODED = 24
 _LONGEST_NAME = 1_024
-_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
+_SHORTEST_NUMBER = 9
+_OF_NUMBERS = "0123456789.,-/()+:"
 
 
 class Mark(Enum):
@@ -35,7 +37,8 @@ class Mark(Enum):
     OPAQUE = auto()
     """A name or id that the provider chose; exempt while it has the form of one."""
     ENCODED = auto()
-    """Base64 (media, signatures, encrypted text, vectors) or a list of numbers; exempt while it has that form."""
+    """Base64 (media, signatures, encrypted text, vectors) or a list of numbers; exempt while it has that form, and the
+    base64 is not that of a text."""
     NUMERIC = auto()
     """Figures; exempt, however long."""
     MIRROR = auto()
@@ -121,8 +124,13 @@ class _Search:
             if is_name(text):
                 return
         elif shape is Mark.ENCODED:
-            if _is_encoded(text):
-                return
+            read = encoded.read(text, shortest=_SHORTEST_ENCODED)
+            if read.text is not None:
+                text, kind = read.head + read.text, Kind.ENCODED
+            elif read.media:
+                if read.plain_head:
+                    return
+                text = read.head
         elif shape is Mark.PIECE:
             self.pieces.append(len(self.leaves))
         elif shape is Mark.ARGUMENTS_PIECE:
@@ -191,10 +199,15 @@ def _spell(value: Value, row: Path, rows: dict[Path, list[str]]) -> None:
                     _spell(alternative, (*row, rank), rows)
             elif name == "token":
                 _spell(child, row, rows)
-            elif name not in _FIGURES_OF_TOKENS:
+            elif name not in _FIGURES_OF_TOKENS or not _are_figures(child):
                 if name not in _LISTS_OF_TOKENS:
                     rows.setdefault((*row, "names"), []).append(f"{name} ")
                 _spell(child, (*row, name), rows)
+
+
+def _are_figures(value: Value) -> bool:
+    elements = value if isinstance(value, list) else (value,)
+    return not any(isinstance(element, str | list | dict) for element in elements)
 
 
 _ALTERNATIVES = frozenset({"top_logprobs", "candidates"})
@@ -204,13 +217,16 @@ _LISTS_OF_TOKENS = frozenset({"content", "refusal", "chosenCandidates", "topCand
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a name or id: printable ASCII without spaces, not too long."""
-    return len(text) <= _LONGEST_NAME and text.isascii() and text.isprintable() and " " not in text
+    """Whether a text has the form of a name or id: printable ASCII without spaces, not too long, no number
+    that could be somebody's.
 
-
-def _is_encoded(text: str) -> bool:
-    if text.startswith("data:"):
-        head, comma, text = text.partition(",")
-        if not (comma and head.endswith(";base64") and is_name(head)):
-            return False
-    return len(text) >= _SHORTEST_ENCODED and not text.strip(_BASE64)
+    An address is none either: no provider's name or id holds an `@` and a domain.
+    """
+    return (
+        len(text) <= _LONGEST_NAME
+        and text.isascii()
+        and text.isprintable()
+        and " " not in text
+        and ("@" not in text or "." not in text)
+        and (len(text) < _SHORTEST_NUMBER or text.strip(_OF_NUMBERS) != "")
+    )
