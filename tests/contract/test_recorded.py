@@ -14,9 +14,12 @@ from tests.unit.clocks import ManualClock
 
 from securellm.admin import made_among, note_made
 from securellm.audit import SCHEMA, AdminChange, AuditLog, Record, Wanted, search
+from securellm.bootstrap.desk import KeyDesk
 from securellm.bootstrap.recorded import Recorded
 from securellm.core.errors import Code, Fault
+from securellm.core.ids import Ids
 from securellm.core.randomness import SystemRandomness
+from securellm.identity import Keyring
 from securellm.identity.tenants import TENANTS
 from securellm.storage import CommitUncertain, ControlStore, GroupCommitWriter, Session
 
@@ -286,6 +289,25 @@ def test_many_who_find_the_same_doubts_settle_each_once(world: World) -> None:
         thread.join(20)
     world.demand_truth()
     assert world.there() == {f"n{number}" for number in range(4)}
+
+
+@pytest.mark.requirement("AU-1")
+@pytest.mark.parametrize("ending", ["no record", "no commit", "death before the commit", "death after the commit"])
+def test_a_key_that_a_command_makes_is_on_record_before_it_is_there(world: World, ending: str) -> None:
+    def desk() -> KeyDesk:
+        clock, randomness = world.journal.clock, SystemRandomness()
+        keyring = Keyring(bytes(32), clock, randomness)
+        return KeyDesk(world.recorded, keyring, clock=clock, ids=Ids(clock, randomness))
+
+    world.line.ending = ending
+    world.journal.before = unavailable if ending == "no record" else None
+    with pytest.raises((Fault, Died)):
+        desk().create(tenant="acme", name="", models=("*",), surfaces=(), expires_us=None)
+    world.start()
+    world.recorded.settle(world.journal.path, since_us=0)
+    there = [("keys", key.id) for key in desk().keys(tenant=None, project=None)]
+    assert len(there) == (ending == "death after the commit")
+    assert [thing for thing, undone in world.journal.told().items() if not any(undone)] == there
 
 
 def test_a_change_is_known_to_have_been_made_for_as_long_as_a_gateway_may_be_away(world: World) -> None:

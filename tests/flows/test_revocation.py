@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ from tests.flows.front import (
 )
 from tests.harness import Site
 
+from securellm.bootstrap.admin import build_ports, plane_of
 from securellm.bootstrap.effective import SHELVES, Kind, name_of
-from securellm.identity import IssuedKey, Keyring, VirtualKey
+from securellm.core.errors import Code, Fault
+from securellm.core.randomness import SystemRandomness
+from securellm.identity import Credential, IssuedKey, Keyring, VirtualKey
+from securellm.preferences import Person
+from securellm.storage import ControlStore
 
 GEMINI = "/v1beta/models/chat:streamGenerateContent"
 OLLAMA = "/api/chat"
@@ -206,12 +212,57 @@ def test_beyond_the_fence_of_its_tenant_nothing_runs_and_nothing_begins(tmp_path
             assert (refused.status, refused.code) == (503, "stale_policy")
             listed = await opened.ask("/v1/models", b"", method="GET")
             assert (listed.status, listed.code) == (503, "stale_policy")
+            empty = await opened.ask("/v1/files", b"", method="GET")
+            assert (empty.status, empty.code) == (503, "stale_policy")
             if fence is None:
                 await calls[1].done()
             assert calls[1].finished is (fence is None)
             calls[1].leave()
             await app.refresh()
             assert (await opened.ask(CHAT, asking(CHAT))).status == 200
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.requirement("ID-2", "ST-1")
+def test_however_many_wait_for_a_frozen_database_no_request_waits_for_them(tmp_path: Path) -> None:
+    thaw = threading.Event()
+
+    class Frozen(ControlStore):
+        def __init__(self) -> None:
+            """Nothing is opened."""
+
+        def read(self, query: Any, **options: Any) -> Any:
+            thaw.wait(30)
+            raise Fault(Code.STORAGE_UNAVAILABLE, "frozen")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as opened:
+            app, real = opened.app, opened.app.follower.store
+            assert real is not None
+            app.follower.store = Frozen()
+            recognise = build_ports(app, plane_of(app), randomness=SystemRandomness()).callers.recognise
+            waiting = [
+                *(asyncio.create_task(app.gates.preferences.stated(Person("acme", "user:ann"))) for _ in range(20)),
+                *(asyncio.create_task(plane_of(app).read(lambda _: 0)) for _ in range(20)),
+                *(
+                    asyncio.create_task(recognise(Credential(bearer=f"slt_{number}"), client_ip="10.0.0.1"))
+                    for number in range(20)
+                ),
+            ]
+            await asyncio.sleep(0)
+            try:
+                # Long enough to be looked at in a thread.
+                call = await opened.ask(CHAT, asking(CHAT, "hello " * 60_000))
+                assert call.status == 200
+            finally:
+                thaw.set()
+                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+                app.follower.store = real
+            assert all(isinstance(outcome, Fault) for outcome in outcomes)
 
     asyncio.run(scenario())
 

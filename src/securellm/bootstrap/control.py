@@ -1,6 +1,5 @@
 """Changes of the control plane: recorded before they are made, in force before they are answered."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from securellm.core.clock import Clock
 from securellm.core.errors import GatewayError
 from securellm.identity import Actor
 from securellm.settings import ConfigError
-from securellm.storage import EVERYWHERE, Scope, Session
+from securellm.storage import EVERYWHERE, Scope, Session, in_thread
 from securellm.telemetry.logs import logger
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ class ControlPlane:
 
     async def read(self, query: Callable[[Session], T], *, scope: Scope = EVERYWHERE) -> T:
         """What `query` finds in one consistent view, off the loop."""
-        return await asyncio.to_thread(lambda: self._recorded.read(query, scope=scope))
+        return await in_thread(lambda: self._recorded.read(query, scope=scope))
 
     async def claimed(self, claim: Claim) -> str | None:
         now_us = self._clock.now_us()
@@ -86,7 +85,7 @@ class ControlPlane:
             note_made(session, request_id=request_id, tenant=scope.tenant, claim=claim, now_us=self._clock.now_us())
             return changed
 
-        result = await asyncio.to_thread(self.write, make, record_of, scope=scope)
+        result = await in_thread(lambda: self.write(make, record_of, scope=scope))
         if break_glass is not None or alone:
             self._done_alone(action, break_glass is not None)
             event = "done_alone" if break_glass is None else "break_glass"

@@ -3,55 +3,53 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from securellm.audit import AuditLog, KeyChange
+from securellm.admin.store import note_made
+from securellm.audit import AdminChange, AuditLog, KeyChange, Record
 from securellm.bootstrap.config import Loaded
 from securellm.bootstrap.journaling import JOURNAL_SCHEMA, WRITER_ID
 from securellm.bootstrap.keys import Keys
 from securellm.bootstrap.operating import RUNNING
 from securellm.bootstrap.places import open_control, open_store
+from securellm.bootstrap.recorded import Recorded
 from securellm.core.clock import Clock
+from securellm.core.ids import Ids
 from securellm.core.randomness import Randomness
 from securellm.core.surfaces import Surface
-from securellm.identity import IssuedKey, Keyring, VirtualKey, bind_pepper
-from securellm.storage import ControlStore, DataDir, GroupCommitWriter, StorageRefused
+from securellm.identity import HOST, IssuedKey, Keyring, VirtualKey, bind_pepper
+from securellm.storage import DataDir, GroupCommitWriter, Session, StorageRefused
+
+T = TypeVar("T")
 
 _PAGE = 200
 _FIRST = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 class KeyDesk:
-    """Keys of a data folder that no gateway uses. A new key whose record fails is revoked and never shown."""
+    """Keys of a data folder that no gateway uses, recorded as what a gateway changes."""
 
-    def __init__(self, control: ControlStore, keyring: Keyring, writer: GroupCommitWriter, log: AuditLog) -> None:
-        self._control = control
+    def __init__(self, recorded: Recorded, keyring: Keyring, *, clock: Clock, ids: Ids) -> None:
+        self._recorded = recorded
         self._keyring = keyring
-        self._writer = writer
-        self._log = log
+        self._clock = clock
+        self._ids = ids
 
     def create(
         self, *, tenant: str, name: str, models: tuple[str, ...], surfaces: tuple[Surface, ...], expires_us: int | None
     ) -> IssuedKey:
-        issued = self._control.write(
-            lambda session: self._keyring.issue(
+        def issue(session: Session) -> IssuedKey:
+            return self._keyring.issue(
                 session, tenant=tenant, name=name, models=models, surfaces=surfaces, expires_us=expires_us
             )
-        )
-        try:
-            self._record("create", issued.key)
-        except BaseException:
-            self._revoke(issued.key.id)
-            raise
-        return issued
+
+        return self._write("create", issue, lambda issued: issued.key)
 
     def revoke(self, key_id: str) -> VirtualKey:
-        key = self._revoke(key_id)
-        self._record("revoke", key)
-        return key
+        return self._write("revoke", lambda session: self._keyring.revoke(session, key_id), lambda key: key)
 
     def keys(self, *, tenant: str | None, project: str | None) -> Iterator[VirtualKey]:
         """Those of a tenant, or of one of its projects; without either, every one. In the order of ids."""
@@ -61,16 +59,35 @@ class KeyDesk:
             after = page[-1].id
 
     def _page(self, after: str | None, tenant: str | None, projects: tuple[str, ...] | None) -> tuple[VirtualKey, ...]:
-        return self._control.read(
+        return self._recorded.read(
             lambda session: self._keyring.page(session, after=after, limit=_PAGE, tenant=tenant, projects=projects)
         )
 
-    def _revoke(self, key_id: str) -> VirtualKey:
-        return self._control.write(lambda session: self._keyring.revoke(session, key_id))
+    def _write(
+        self, action: Literal["create", "revoke"], work: Callable[[Session], T], key_of: Callable[[T], VirtualKey]
+    ) -> T:
+        request_id = self._ids.new("req")
 
-    def _record(self, action: Literal["create", "revoke"], key: VirtualKey) -> None:
-        change = KeyChange(action=action, key_id=key.id, tenant=key.tenant, actor="command")
-        self._writer.perform(self._log.appending(change))
+        def make(session: Session) -> T:
+            made = work(session)
+            note_made(session, request_id=request_id, tenant=None, claim=None, now_us=self._clock.now_us())
+            return made
+
+        def records(made: T) -> tuple[Record, ...]:
+            key = key_of(made)
+            return (
+                KeyChange(action=action, key_id=key.id, tenant=key.tenant, actor="command"),
+                AdminChange(
+                    action=action,
+                    resource="keys",
+                    resource_id=key.id,
+                    tenant=key.tenant,
+                    actor=HOST,
+                    request_id=request_id,
+                ),
+            )
+
+        return self._recorded.write(make, records)
 
 
 @contextmanager
@@ -95,7 +112,13 @@ def direct_desk(
                 log = AuditLog.open(
                     writer, writer_id=WRITER_ID, seed=keys.audit_seed, clock=clock, randomness=randomness
                 )
-                yield KeyDesk(control, Keyring(keys.pepper, clock, randomness), writer, log)
+
+                def record(records: tuple[Record, ...]) -> None:
+                    writer.perform(*(log.appending(item) for item in records))
+
+                recorded = Recorded(lambda: control, record=record)
+                keyring = Keyring(keys.pepper, clock, randomness)
+                yield KeyDesk(recorded, keyring, clock=clock, ids=Ids(clock, randomness))
             finally:
                 writer.close()
         finally:

@@ -89,7 +89,9 @@ class Follower:
         """
         self.store: ControlStore | None = None
         self._loaded = loaded
-        self._declared = declared
+        self._declare = declared
+        self.declared: tuple[VirtualKey, ...] = ()
+        """The keys of the file in force, as they were when it was put in force."""
         self._bundles = bundles
         self._open_store = open_store
         self._book = book
@@ -116,7 +118,8 @@ class Follower:
         known, confirmed = self._first()
         self._version, self._read = known.version, _Read(known.stored, known.policies, known.services)
         self.effective = compose(self._loaded, known.stored, book=self._book)
-        keys = KeyTable.of([*self._declared(self._loaded), *known.keys.values()])
+        self.declared = self._declare(self._loaded)
+        keys = KeyTable.of([*self.declared, *known.keys.values()])
         return self._compiled(self.effective, keys, self._read, known.version, previous=NO_POLICIES), confirmed
 
     def attach(
@@ -202,14 +205,15 @@ class Follower:
     async def reload(self, loaded: Loaded, record: Callable[[Snapshot], Awaitable[None]]) -> None:
         """Put another file in force once `record` has told of it. Raises ConfigError, KeyConflict: nothing changes."""
         async with self._turn:
-            former = {key.id: None for key in self._declared(self._loaded)}
-            changed = former | {key.id: key for key in self._declared(loaded)}
+            declared = await self._aside.ask(lambda: self._declare(loaded), seconds=READING)
+            # Not what the former file says now: where it refers to a secret, there may be another one since.
+            changed = {key.id: None for key in self.declared} | {key.id: key for key in declared}
             keys = await self._aside.ask(lambda: self._snapshots.current.keys.changed(changed), seconds=READING)
             compiled = await self._aside.ask(
                 lambda: self._next(loaded, keys, self._read, self._version), seconds=READING
             )
             await record(compiled.snapshot)
-            self._loaded = loaded
+            self._loaded, self.declared = loaded, declared
             self._put(compiled)
 
     async def _bring_in(self, store: ControlStore, changes: Changes) -> None:

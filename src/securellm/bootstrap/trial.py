@@ -98,9 +98,9 @@ async def try_provider(
     issued = control.write(
         lambda session: keyring.issue(
             session, tenant=way.tenant, name="provider test", models=(way.model,), surfaces=(way.surface,)
-        )
+        ),
+        before_commit=lambda issued: application.note_key("create", issued.key, actor="provider test"),
     )
-    application.note_key("create", issued.key, actor="provider test")
     try:
         await application.refresh()
         route = next(route for route in ROUTES.values() if route.surface is way.surface)
@@ -114,8 +114,10 @@ async def try_provider(
         exchange = _Exchange(route.path(way.model), route.query, headers, body)
         await application.ingress.serve(exchange)
     finally:
-        revoked = control.write(lambda session: keyring.revoke(session, issued.key.id))
-        application.note_key("revoke", revoked, actor="provider test")
+        control.write(
+            lambda session: keyring.revoke(session, issued.key.id),
+            before_commit=lambda revoked: application.note_key("revoke", revoked, actor="provider test"),
+        )
         await application.drain()
     answered = {name.decode("ascii"): value.decode("latin-1") for name, value in exchange.answered}
     return Trial(

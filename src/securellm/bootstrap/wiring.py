@@ -229,7 +229,7 @@ class Application:
     @property
     def keyring(self) -> Keyring:
         """The virtual keys of `control`, and those that the file in force declares."""
-        return Keyring(self.keys.pepper, self.clock, self._randomness, declared=self._declared(self.loaded))
+        return Keyring(self.keys.pepper, self.clock, self._randomness, declared=self.follower.declared)
 
     async def follow(self) -> None:
         """Keep the snapshot confirmed, requests within their rights and the gauges true, until cancelled."""

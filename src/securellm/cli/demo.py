@@ -110,9 +110,9 @@ def command(as_json: bool, data_dir: Path | None, port: int) -> None:
         issued = application.control.write(
             lambda session: application.keyring.issue(
                 session, tenant="demo", name="demo", models=("*",), surfaces=tuple(Surface)
-            )
+            ),
+            before_commit=lambda issued: application.note_key("create", issued.key, actor="demo"),
         )
-        application.note_key("create", issued.key, actor="demo")
         facts.update(api_key=issued.token, admin_token=application.keys.admin_token.reveal())
 
     def ready(base_url: str, admin_url: str | None) -> None:

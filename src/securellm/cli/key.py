@@ -195,6 +195,7 @@ def shown(key: VirtualKey) -> dict[str, Any]:
     return {
         "id": key.id,
         "tenant": key.tenant,
+        "project": key.project,
         "name": key.name,
         "prefix": key.prefix,
         "models": list(key.models),

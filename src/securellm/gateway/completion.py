@@ -102,6 +102,9 @@ async def listing(received: Received, gates: Gates) -> AsyncIterator[tuple[str, 
     try:
         snapshot = gates.snapshots.read()
         permitted = await _permit(await _identify(received, snapshot, gates, case), snapshot, gates, case)
+        ended = gates.running.ended(permitted.identified.identity)
+        if ended is not None:
+            raise ended()
         tenant = snapshot.tenants[permitted.identified.identity.tenant]
         places = served(permitted, tenant, snapshot).candidates
         admitted = await _admit(permitted, tenant, snapshot, gates)

@@ -1,6 +1,5 @@
 """Who calls the control plane: from whatever was presented to an `Actor`, or a refusal."""
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
@@ -16,7 +15,7 @@ from securellm.identity.rules import refuse_elsewhere
 from securellm.identity.sessions import LoggedIn, Sessions
 from securellm.identity.tokens import Tokens
 from securellm.identity.vouching import groups_of, mapped_grants
-from securellm.storage import ControlStore, Session
+from securellm.storage import ControlStore, Session, in_thread
 
 _HOST_OWNER = Grant(id="host", principal=HOST, role=Role.OWNER, tenant=None, created_us=0, created_by="host")
 
@@ -56,8 +55,8 @@ class Callers:
                 return Actor(principal=HOST, tenant=None, grants=(_HOST_OWNER,), method="host")
             if self._issuers.takes(bearer):
                 return await self._by_issuer(bearer, client_ip)
-            return await asyncio.to_thread(
-                self._control.read, lambda session: self._by_token(session, bearer, client_ip)
+            return await in_thread(
+                lambda: self._control.read(lambda session: self._by_token(session, bearer, client_ip))
             )
         if credential.session is not None:
             return await self._by_session(credential.session, credential)
@@ -84,7 +83,7 @@ class Callers:
             grants = mapped_grants(vouched.issuer, groups_of(vouched.issuer, vouched.claims), holder.principal)
             return self._actor(session, holder, "jwt", client_ip, mapped=grants)
 
-        return await asyncio.to_thread(self._control.read, named)
+        return await in_thread(lambda: self._control.read(named))
 
     async def _by_session(self, presented: str, credential: Credential) -> Actor:
         if credential.unsafe and credential.origin not in self._origins():
@@ -98,9 +97,9 @@ class Callers:
                 raise Refusal(Code.CREDENTIAL_REVOKED, "the issuer of this login is no longer configured")
             return logged_in, self._actor(session, holder, "session", "", mapped=grants)
 
-        logged_in, actor = await asyncio.to_thread(self._control.read, known)
+        logged_in, actor = await in_thread(lambda: self._control.read(known))
         if self._sessions.is_due(logged_in):
-            await asyncio.to_thread(self._control.write, lambda session: self._sessions.seen(session, logged_in))
+            await in_thread(lambda: self._control.write(lambda session: self._sessions.seen(session, logged_in)))
         return actor
 
     def as_of_now(self, session: Session, principal: str) -> Actor:

@@ -4,7 +4,6 @@ What a login needs to remember travels in a cookie of the browser that began it,
 and the PKCE verifier all follow from its seed, so nothing is stored for logins that nobody finishes.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -27,7 +26,7 @@ from securellm.identity.sessions import Sessions
 from securellm.identity.settings import IssuerSettings, LoginSettings
 from securellm.identity.tables import INSTALLATION, ONE_TIME
 from securellm.identity.vouching import groups_of, split_address
-from securellm.storage import ControlStore, Session, StorageConflict
+from securellm.storage import ControlStore, Session, StorageConflict, in_thread
 
 LIFE = 600
 """Seconds that a login may take."""
@@ -146,7 +145,7 @@ class Login:
         metadata = await self._issuers.metadata(issuer)
         if answer.get("iss", issuer.issuer if not metadata.answers_with_issuer else None) != issuer.issuer:
             raise _refused("the answer is another issuer's")
-        await asyncio.to_thread(self._use_up, attempt)
+        await in_thread(lambda: self._use_up(attempt))
         if "error" in answer:
             said = answer["error"] if _ERROR.fullmatch(answer["error"]) else "an error"
             raise _refused(f"the issuer did not log them in: {said}")
@@ -189,7 +188,7 @@ class Login:
             "code_verifier": verifier,
         }
         # In a thread: it may have to be read from a secret manager.
-        secret, authorization = await asyncio.to_thread(self._client_secret, issuer), None
+        secret, authorization = await in_thread(lambda: self._client_secret(issuer)), None
         if secret is None:
             form["client_id"] = client.client_id
         elif metadata.secret_in_body:

@@ -1,6 +1,5 @@
 """The verbs of preferences: state them, take them back; agree to a memory, have it forgotten. Nothing is inferred."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -10,7 +9,7 @@ from securellm.core.ids import Ids
 from securellm.preferences import store
 from securellm.preferences.model import Changed, Memory, Origin, Person, Preferences, Stated
 from securellm.preferences.rules import MOST_MEMORIES
-from securellm.storage import Scope, Session
+from securellm.storage import Scope, Session, in_thread
 
 T = TypeVar("T")
 
@@ -122,10 +121,10 @@ class PreferenceBook:
         await self._write(person, work, origin)
 
     async def _read(self, person: Person, query: Callable[[Session], T]) -> T:
-        return await asyncio.to_thread(lambda: self._control.read(query, scope=Scope(person.tenant)))
+        return await in_thread(lambda: self._control.read(query, scope=Scope(person.tenant)))
 
     async def _write(self, person: Person, work: Work[T], origin: Origin) -> T:
-        return await asyncio.to_thread(lambda: self._control.write(work, scope=Scope(person.tenant), origin=origin))
+        return await in_thread(lambda: self._control.write(work, scope=Scope(person.tenant), origin=origin))
 
 
 def _present(session: Session, person: Person, etag: int | None) -> Stated:

@@ -411,13 +411,42 @@ def test_another_file_is_put_in_force_with_what_is_stored_or_not_at_all(tmp_path
         asyncio.run(scenario(store))
 
 
+@pytest.mark.requirement("ID-2")
+def test_a_key_whose_secret_was_exchanged_below_its_reference_ends_when_the_file_is_read_again(tmp_path: Path) -> None:
+    secret = tmp_path / "acme-key"
+    text = FILE.replace('secret = "env:ACME_KEY"', 'secret = "file:acme-key"')
+
+    def written(token: str) -> Loaded:
+        secret.write_text(token, encoding="ascii")
+        secret.chmod(0o600)
+        return loaded(tmp_path, text)
+
+    async def scenario(store: ControlStore) -> None:
+        replica = Replica(written("the-former-key-of-the-file"), store).begin()
+        (former,) = replica.now.keys.by_id.values()
+        again = written("the-present-key-of-the-file")
+        assert replica.follower.declared == (former,)
+
+        async def record(_: Snapshot) -> None:
+            pass
+
+        await replica.follower.reload(again, record)
+        (present,) = replica.now.keys.by_id.values()
+        assert present.digest != former.digest
+        assert replica.now.keys.find(former.digest) is None
+        assert replica.follower.declared == (present,)
+
+    with control(tmp_path) as store:
+        asyncio.run(scenario(store))
+
+
 def test_the_same_token_in_file_and_store_refuses_to_begin(tmp_path: Path) -> None:
     with control(tmp_path) as store:
         file = loaded(tmp_path)
         key = issue(store)
         twin = msgspec.structs.replace(key, id="key_file_x", managed_by="file")
         replica = Replica(file, store)
-        replica.follower._declared = lambda _: (twin,)
+        replica.follower._declare = lambda _: (twin,)
         with pytest.raises(KeyConflict):
             replica.begin()
 

@@ -11,6 +11,11 @@ from tests.harness import SECURELLM
 
 from securellm.cli import main
 from securellm.cli.exits import Exit
+from securellm.core.clock import SystemClock
+from securellm.core.randomness import SystemRandomness
+from securellm.identity import Directory, Keyring
+from securellm.secrets import KeyFolder
+from securellm.storage import ControlStore, DataDir, Session
 
 CONFIG = """\
 [server]
@@ -54,6 +59,33 @@ def config(tmp_path: Path) -> Path:
 
 def run(*words: str | Path) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_without_a_gateway_every_key_is_listed_or_those_of_one_project(config: Path) -> None:
+    assert run("key", "create", "--config", config, "--tenant", "acme").exit_code == Exit.OK
+    data = DataDir(config.parent / "data")
+    pepper = bytes.fromhex(KeyFolder(data.keys, SystemRandomness()).pepper(create=False).reveal())
+    keyring = Keyring(pepper, SystemClock(), SystemRandomness())
+
+    def make(session: Session) -> None:
+        Directory(SystemClock(), SystemRandomness()).create_project(session, tenant="acme", id="web")
+        for number in range(450):
+            project = None if number % 3 else "web"
+            keyring.issue(session, tenant="acme", name="", models=("*",), project=project)
+
+    control = ControlStore.open(data.control, migrate=False)
+    control.write(make)
+    control.close()
+
+    def listed(*words: str) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = json.loads(run("key", "list", "--config", config, "--json", *words).stdout)[
+            "data"
+        ]
+        return rows
+
+    assert len({row["id"] for row in listed()}) == 451
+    assert [row["project"] for row in listed("--tenant", "acme", "--project", "web")] == ["web"] * 150
+    assert listed("--tenant", "globex") == []
 
 
 @pytest.mark.requirement("CL-1")
