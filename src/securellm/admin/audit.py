@@ -1,6 +1,5 @@
 """The resource /admin/v1/audit/records: what happened, newest first, as the log has it."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from securellm.admin.shapes import ListedOfTenant
 from securellm.audit import RecordType, Wanted, search, story
 from securellm.core.errors import Code, Refusal
 from securellm.identity import Permission
+from securellm.storage import in_thread
 
 _PRINCIPAL = r"^(user|service|key):[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -66,15 +66,16 @@ def add_audit(app: FastAPI, ports: Ports) -> None:
             since_us=_bound("since", asked.since),
             until_us=_bound("until", asked.until),
         )
-        if asked.request_id is not None:
-            await call.looked("audit/records", asked.request_id, tenant=tenant)
-            records = await asyncio.to_thread(story, ports.audit, asked.request_id, wanted)
+        request_id = asked.request_id
+        if request_id is not None:
+            await call.looked("audit/records", request_id, tenant=tenant)
+            records = await in_thread(lambda: story(ports.audit, request_id, wanted))
             return RecordList(data=list(records), next_cursor=None)
         if after is None:
             # A cursor goes on with what has been recorded as begun.
             await call.looked("audit/records", None, tenant=tenant)
         before = None if after is None else int(after)
-        found = await asyncio.to_thread(search, ports.audit, wanted, before=before, limit=asked.limit)
+        found = await in_thread(lambda: search(ports.audit, wanted, before=before, limit=asked.limit))
         cursor = None if found.before is None else call.cursor(str(found.before), **query)
         return RecordList(data=list(found.records), next_cursor=cursor)
 

@@ -1,6 +1,5 @@
 """The resource /admin/v1/decisions: what was decided for one request, and by what."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from securellm.admin.permissions import API_ROOT, asks
 from securellm.admin.ports import Ports
 from securellm.audit import Wanted, story
 from securellm.identity import Permission
+from securellm.storage import in_thread
 
 DecisionId = Annotated[str, Path(pattern=r"^(dec|req)_[0-9a-z]{26}$", description="Of a decision, or of a request.")]
 _BEGINNINGS = ("INTENT", "DENY")
@@ -53,7 +53,7 @@ def add_decisions(app: FastAPI, ports: Ports) -> None:
     async def get_decision(call: CurrentCall, decision_id: DecisionId) -> DecisionView:
         """What was decided for a request, found by the id that its answer carried."""
         request_id = f"req_{decision_id.partition('_')[2]}"
-        records = await asyncio.to_thread(story, ports.audit, request_id, Wanted())
+        records = await in_thread(lambda: story(ports.audit, request_id, Wanted()))
         # What was refused on the admin listener has no surface.
         begun = (record for record in records if record["type"] in _BEGINNINGS and "surface" in record)
         first = next(begun, None)

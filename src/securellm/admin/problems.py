@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from securellm.admin.browsing import Language, ProblemPage, quality_of
+from securellm.admin.portuguese import in_portuguese
 from securellm.core.errors import Code, Fault, GatewayError, Refusal
 from securellm.storage import StorageConflict, StorageError
 from securellm.telemetry.logs import logger, place_of
@@ -70,14 +71,14 @@ def problem(
     language: Language = "en",
     page: bool = False,
 ) -> Response:
-    """The answer to `error`; its remedy in the language of who reads it. A `page` is for a browser."""
+    """The answer to `error`, in the language of who reads it. A `page` is for a browser."""
     code = error.code
     shown = status if status is not None else error.status
     body = Problem(
         type=f"urn:securellm-bridge:error:{code.value}",
         title=code.value.replace("_", " ").capitalize(),
         status=shown,
-        detail=error.reason,
+        detail=in_portuguese(error.reason) if language == "pt-BR" else error.reason,
         code=code.value,
         remedy=code.spec.remedy_pt if language == "pt-BR" else error.remedy,
         request_id=request_id,
