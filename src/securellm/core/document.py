@@ -48,7 +48,7 @@ class Document:
     Raises `Refusal` (MALFORMED_JSON, DUPLICATE_KEY, INVALID_UTF8, TOO_DEEP) on construction.
     """
 
-    __slots__ = ("root", "text")
+    __slots__ = ("_known", "root", "text")
 
     def __init__(self, body: bytes, *, max_depth: int = 64) -> None:
         try:
@@ -75,6 +75,7 @@ class Document:
             _refuse_depth(root, max_depth)
         self.text = text
         self.root: Value = root
+        self._known: dict[Path, _Known] = {}
 
     def members(self) -> dict[str, Value]:
         """The root as an object. Raises `Refusal` when it is not one."""
@@ -89,11 +90,13 @@ class Document:
         """
         at = _skip_space(self.text, 0)
         for depth, step in enumerate(path):
-            steps = _members(self.text, at) if isinstance(step, str) else _elements(self.text, at)
-            found = next((place for place in steps if place[0] == step), None)
+            known = self._known.get(path[:depth])
+            if known is None:
+                known = self._known[path[:depth]] = _Known(self.text, at)
+            found = known.find(step)
             if found is None:
                 raise KeyError(path)
-            _, name_span, value_span = found
+            name_span, value_span = found
             if depth == len(path) - 1:
                 return name_span if key else value_span
             at = value_span[0]
@@ -108,6 +111,7 @@ class Document:
         document = Document.__new__(Document)
         document.text = self.text[span[0] : span[1]]
         document.root = root
+        document._known = {}
         return document
 
     def end_of_object(self, path: Path) -> int:
@@ -118,11 +122,14 @@ class Document:
 class Patch:
     """Edits to a document, applied together: the text between them is the original, byte for byte."""
 
-    __slots__ = ("_document", "_edits")
+    __slots__ = ("_document", "_edits", "_token", "_token_at")
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._edits: list[tuple[int, int, str]] = []
+        self._token: _Token | None = None
+        """The string that was edited last: many places of one string are edited one after the other."""
+        self._token_at: Span = (0, 0)
 
     def __bool__(self) -> bool:
         return bool(self._edits)
@@ -176,10 +183,11 @@ class Patch:
 
     def replace_in_string(self, path: Path, start: int, end: int, text: str, *, key: bool = False) -> None:
         """Replace characters [start, end) of the decoded string at `path`, leaving the rest of it as written."""
-        token_start, token_end = self._document.span(path, key=key)
-        raw = self._document.text[token_start:token_end]
-        raw_start, raw_end = raw_offsets(raw, start, end)
-        self._edits.append((token_start + raw_start, token_start + raw_end, _write(text)[1:-1]))
+        span = self._document.span(path, key=key)
+        if self._token is None or self._token_at != span:
+            self._token, self._token_at = _Token(self._document.text[span[0] : span[1]]), span
+        raw_start, raw_end = self._token.offset(start), self._token.offset(end)
+        self._edits.append((span[0] + raw_start, span[0] + raw_end, _write(text)[1:-1]))
 
     def apply(self) -> bytes:
         """The document with every edit made."""
@@ -200,25 +208,54 @@ def raw_offsets(raw: str, start: int, end: int) -> Span:
 
     An escape is one character (a surrogate pair of escapes too) and is never split.
     """
-    if "\\" not in raw:
-        return start + 1, end + 1
-    raw_start = raw_end = -1
-    at, count = 1, 0
-    while True:
-        if count == start:
-            raw_start = at
-        if count == end:
-            raw_end = at
-            return raw_start, raw_end
-        if raw[at] != "\\":
-            at += 1
-        elif raw[at + 1] != "u":
-            at += 2
-        elif _is_pair(raw, at):
-            at += 12
-        else:
-            at += 6
-        count += 1
+    token = _Token(raw)
+    return token.offset(start), token.offset(end)
+
+
+class _Known:
+    """Where the members or elements of one object or array stand, as far as somebody has asked: each is read once."""
+
+    __slots__ = ("_found", "_rest")
+
+    def __init__(self, text: str, at: int) -> None:
+        self._rest = _members(text, at) if text[at] == "{" else _elements(text, at)
+        self._found: dict[str | int, tuple[Span, Span]] = {}
+
+    def find(self, step: str | int) -> tuple[Span, Span] | None:
+        """The spans of its name and value."""
+        found = self._found.get(step)
+        if found is None:
+            for name, name_span, value_span in self._rest:
+                self._found[name] = name_span, value_span
+                if name == step:
+                    return name_span, value_span
+        return found
+
+
+class _Token:
+    """A string token, its quotes included, in which places are asked for that mostly rise."""
+
+    __slots__ = ("_at", "_count", "_raw")
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+        self._at = 1
+        self._count = 0
+
+    def offset(self, index: int) -> int:
+        """Where the decoded character `index` stands in the token."""
+        raw, at, count = self._raw, self._at, self._count
+        if index < count:
+            at, count = 1, 0
+        while count < index:
+            slash = raw.find("\\", at, at + index - count)
+            if slash < 0:
+                at += index - count
+                break
+            count += slash - at + 1
+            at = slash + (2 if raw[slash + 1] != "u" else 12 if _is_pair(raw, slash) else 6)
+        self._at, self._count = at, index
+        return at
 
 
 def _is_pair(raw: str, at: int) -> bool:

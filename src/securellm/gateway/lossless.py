@@ -86,9 +86,12 @@ def mended(body: bytes, leaves: Sequence[Leaf], replacements: Iterable[Replaceme
     if not cuts:
         return body
     text = body.decode("utf-8")
-    for start, end, instead in sorted(cuts, reverse=True):
-        text = text[:start] + instead + text[end:]
-    return text.encode("utf-8")
+    parts: list[str] = []
+    at = 0
+    for start, end, instead in sorted(cuts):
+        parts += (text[at:start], instead)
+        at = end
+    return "".join((*parts, text[at:])).encode("utf-8")
 
 
 def refuse_colliding_keys(document: Document, leaves: Sequence[Leaf], replacements: Sequence[Replacement]) -> None:

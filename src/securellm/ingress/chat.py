@@ -9,7 +9,7 @@ from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.needs import chat_needs
 
 SURFACE = Surface.CHAT
@@ -101,7 +101,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         images=images,
         histories=tuple(dict.fromkeys(kept)),
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if asked else 0),
+            input_tokens=texts.bytes + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if asked else 0),
             output_cap=max(caps) if caps else None,
             choices=choices,
             whole_context=whole or hears,

@@ -8,7 +8,7 @@ from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress.contents import SHAPE, hear, listed, mapping
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import collect, text_bytes
+from securellm.ingress.leaves import collect
 
 SURFACE = Surface.EMBED_CONTENT
 BATCH = Surface.BATCH_EMBED_CONTENTS
@@ -40,7 +40,7 @@ def _request(document: Document, headers: Mapping[str, str], model: str, content
         images=heard.images,
         histories=heard.kept,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_CONTENT * len(contents),
+            input_tokens=texts.bytes + _PER_CONTENT * len(contents),
             output_cap=0,
             choices=1,
             whole_context=heard.unseen,

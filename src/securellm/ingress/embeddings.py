@@ -8,7 +8,7 @@ from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 
 SURFACE = Surface.EMBEDDINGS
 
@@ -43,9 +43,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=len(inputs),
         images=0,
-        estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + 8 * len(inputs), output_cap=0, choices=1, cache_writes=False
-        ),
+        estimate=Estimate(input_tokens=texts.bytes + 8 * len(inputs), output_cap=0, choices=1, cache_writes=False),
         deterministic=True,
         cache_control=headers.get("x-securellm-cache", ""),
     )

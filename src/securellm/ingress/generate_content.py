@@ -9,7 +9,7 @@ from securellm.gateway.model import Request
 from securellm.ingress import facts
 from securellm.ingress.contents import SHAPE, Heard, count, hear, listed, mapping, snake, taken
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import collect, text_bytes
+from securellm.ingress.leaves import collect
 from securellm.ingress.needs import generate_content_needs
 
 SURFACE = Surface.GENERATE_CONTENT
@@ -46,7 +46,7 @@ def extract(document: Document, headers: Mapping[str, str], *, model: str, strea
         images=heard.images,
         histories=kept,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_CONTENT * (len(contents) + 2) + (_PER_TOOLS if tools else 0),
+            input_tokens=texts.bytes + _PER_CONTENT * (len(contents) + 2) + (_PER_TOOLS if tools else 0),
             output_cap=count(config, "maxOutputTokens"),
             choices=choices,
             whole_context=heard.unseen or bool(kept) or bool(uses),

@@ -1,5 +1,6 @@
 """Every text of a body, whatever field it hides in: what a dialect does not declare opaque is screened."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -47,6 +48,25 @@ _SMALLEST_PADDED = 10_000
 """The least where the name of the member says that leading zeros may be missing."""
 
 
+_AS_WRITTEN = frozenset(
+    {
+        "tools", "functions", "parameters", "input_schema", "input", "args", "arguments", "response", "response_format",
+        "text", "format", "output_format", "output_config", "generationConfig", "generation_config", "toolConfig",
+        "tool_config", "action", "actions", "outputs", "results", "operation", "commands",
+    }
+)  # fmt: skip
+"""Names of members whose objects and lists are shown to a model as they are written."""
+_ITEMS = ("input", 1)
+"""What is said to the model, item by item, and how deep that stands."""
+_SEALED = frozenset(
+    {
+        "encrypted_content", "encrypted_stdout", "encrypted_index", "signature", "thoughtSignature",
+        "thought_signature", "continuationToken", "continuation_token",
+    }
+)  # fmt: skip
+"""Names of members that hold texts which only their provider can read, and which it bills as what they say."""
+
+
 class Shape(NamedTuple):
     """What a dialect declares of its bodies: everything else in them is text to screen."""
 
@@ -72,6 +92,13 @@ class Texts(NamedTuple):
     leaves: tuple[Leaf, ...]
     media_bytes: int
     """Base64 characters left out of the leaves."""
+    unread: int
+    """Bytes that are no leaf and that a model takes in as text all the same."""
+
+    @property
+    def bytes(self) -> int:
+        """An upper bound of the tokens in them, pictures and sounds left out, since a token is at least one byte."""
+        return text_bytes(self.leaves) + self.unread
 
 
 def collect(members: Mapping[str, Value], shape: Shape) -> Texts:
@@ -80,7 +107,7 @@ def collect(members: Mapping[str, Value], shape: Shape) -> Texts:
     for name, value in members.items():
         role = Role.SYSTEM if name in shape.system else Role.USER if name in shape.user else Role.DATA
         walk.member(name, value, (name,), role)
-    return Texts(tuple(walk.leaves), walk.media_bytes)
+    return Texts(tuple(walk.leaves), walk.media_bytes, walk.unread)
 
 
 class _Walk:
@@ -89,11 +116,25 @@ class _Walk:
         self._opaque = _opaque_names(shape)
         self.leaves: list[Leaf] = []
         self.media_bytes = 0
+        self.unread = 0
+        self._within = False
 
     def member(self, name: str, value: Value, path: Path, role: Role, holder: Mapping[str, Value] = _NOTHING) -> None:
         if name not in self._shape.names:
             self.leaves.append(Leaf(path, name, role, Kind.KEY))
+        if name in _AS_WRITTEN and type(value) in (dict, list) and not self._within and (name, len(path)) != _ITEMS:
+            self._written(name, value, path, role, holder)
+            return
         self.value(name, value, path, Role.TOOL if name in self._shape.results else role, holder)
+
+    def _written(self, name: str, value: Value, path: Path, role: Role, holder: Mapping[str, Value]) -> None:
+        """A model is shown all of it: names, numbers and brackets cost as its texts do."""
+        leaves, media = len(self.leaves), self.media_bytes
+        self._within = True
+        self.value(name, value, path, Role.TOOL if name in self._shape.results else role, holder)
+        self._within = False
+        told = sum(len(leaf.text) for leaf in self.leaves[leaves:]) + self.media_bytes - media
+        self.unread += max(0, len(json.dumps(value)) - told)
 
     def value(self, name: str, value: Value, path: Path, role: Role, holder: Mapping[str, Value] = _NOTHING) -> None:
         """`holder` is the object that has `value` as a member, if one has."""
@@ -148,6 +189,8 @@ class _Walk:
             self.leaves.append(Leaf(path, value, role))
         else:
             self.media_bytes += len(value) - len(read.head)
+            if path[-1] in _SEALED or (path[-1] == "data" and isinstance(path[-2], int)):
+                self.unread += len(value)
             if not read.plain_head:
                 self.leaves.append(Leaf(path, read.head, role))
 

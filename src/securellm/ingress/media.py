@@ -8,7 +8,7 @@ from securellm.core.messages import Attachment
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 
 _FILE = frozenset({"filename", "content_type", "bytes", "sha256"})
 _PICTURES = frozenset({"image", "image[]", "mask", "markup"})
@@ -97,7 +97,7 @@ def extract_images(
         images=count * len(files),
         histories=tuple(dict.fromkeys(_kept(members))),
         estimate=Estimate(
-            input_tokens=count * (text_bytes(texts.leaves) + _ASIDE),
+            input_tokens=count * (texts.bytes + _ASIDE),
             output_floor=_PICTURE,
             choices=count,
             pictures=count,
@@ -132,9 +132,7 @@ def extract_speech(document: Document, headers: Mapping[str, str]) -> Request:
         leaves=texts.leaves,
         message_count=1,
         images=0,
-        estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _ASIDE, output_floor=0, audio_output=True, cache_writes=False
-        ),
+        estimate=Estimate(input_tokens=texts.bytes + _ASIDE, output_floor=0, audio_output=True, cache_writes=False),
         deterministic=False,
         cache_control=headers.get("x-securellm-cache", ""),
     )
@@ -176,7 +174,7 @@ def _heard(
         message_count=1,
         images=0,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _ASIDE,
+            input_tokens=texts.bytes + _ASIDE,
             output_floor=0,
             whole_context=True,
             audio_input=True,
@@ -203,7 +201,7 @@ def extract_moderation(document: Document, headers: Mapping[str, str]) -> Reques
         leaves=texts.leaves,
         message_count=len(given) if isinstance(given, list) else 1,
         images=sum(part.get("type") == "image_url" for part in parts),
-        estimate=Estimate(input_tokens=text_bytes(texts.leaves), output_cap=0, cache_writes=False),
+        estimate=Estimate(input_tokens=texts.bytes, output_cap=0, cache_writes=False),
         deterministic=True,
         cache_control=headers.get("x-securellm-cache", ""),
     )

@@ -9,7 +9,7 @@ from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.needs import messages_needs
 
 SURFACE = Surface.MESSAGES
@@ -115,7 +115,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         histories=kept,
         mentions=tuple(dict.fromkeys(_mentioned(messages))),
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
+            input_tokens=texts.bytes + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
             output_cap=facts.count(members, "max_tokens"),
             choices=1,
             whole_context=whole or bool(kept),

@@ -8,7 +8,7 @@ from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.needs import ollama_needs
 
 SURFACE = Surface.OLLAMA_CHAT
@@ -59,7 +59,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=len(messages),
         images=sum(pictures(message) for message in messages),
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
+            input_tokens=texts.bytes + _PER_MESSAGE * (len(messages) + 1) + (_PER_TOOLS if tools else 0),
             output_cap=cap(options),
             choices=1,
             cache_writes=False,

@@ -8,7 +8,7 @@ from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.ollama_chat import COMMON
 
 SURFACE = Surface.OLLAMA_EMBED
@@ -44,7 +44,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=len(inputs),
         images=0,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_INPUT * len(inputs),
+            input_tokens=texts.bytes + _PER_INPUT * len(inputs),
             output_cap=0,
             choices=1,
             cache_writes=False,

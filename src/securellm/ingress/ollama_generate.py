@@ -8,7 +8,7 @@ from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.needs import ollama_needs
 from securellm.ingress.ollama_chat import COMMON, cap, pictures, streams
 
@@ -52,7 +52,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=1,
         images=pictures(members),
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _ASIDE,
+            input_tokens=texts.bytes + _ASIDE,
             output_cap=cap(options),
             choices=1,
             cache_writes=False,

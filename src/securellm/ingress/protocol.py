@@ -21,9 +21,9 @@ class Hardened(HttpToolsProtocol):
     """One connection, whose head must be whole within `request_timeout` and no larger than `max_headers`.
 
     A connection that is not parseable HTTP, mixes Content-Length with Transfer-Encoding (RFC 9112 section 6.1),
-    names Content-Length or Host twice or two different hosts, or is too slow or too large, gets a bare answer and
-    is closed; whatever was queued behind it is dropped. The body's own deadline belongs to the exchange, which can
-    answer in the caller's dialect.
+    names Content-Length or Host twice or two different hosts, sends a body behind an upgrade, or is too slow or too
+    large, gets a bare answer and is closed; whatever was queued behind it is dropped. The body's own deadline belongs
+    to the exchange, which can answer in the caller's dialect.
     """
 
     request_timeout: float = 30.0
@@ -35,6 +35,7 @@ class Hardened(HttpToolsProtocol):
         self._head_size = 0
         self._header_bytes = 0
         self._host = b""
+        self._length = b""
         self._in_head = True
         self._broken = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -81,6 +82,7 @@ class Hardened(HttpToolsProtocol):
         self._seen.clear()
         self._header_bytes = 0
         self._host = b""
+        self._length = b""
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -98,6 +100,8 @@ class Hardened(HttpToolsProtocol):
             self._seen.add(lower)
             if lower == b"host":
                 self._host = value
+            if lower == b"content-length":
+                self._length = value
             if lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 raise _Refused(400, "transfer_encoding")
             if {b"content-length", b"transfer-encoding"} <= self._seen:
@@ -107,12 +111,23 @@ class Hardened(HttpToolsProtocol):
         self._head_arrived()
         self._in_head = False
         self._head_size = 0
-        if b"host" not in self._seen and self.parser.get_http_version() == "1.1":
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise _Refused(400, "http_version")
+        if b"host" not in self._seen and version == "1.1":
             raise _Refused(400, "missing_host")
+        if b"transfer-encoding" in self._seen and version == "1.0":
+            raise _Refused(400, "transfer_encoding")
+        upgrades = self.parser.should_upgrade()
+        if upgrades and (b"transfer-encoding" in self._seen or self._length.strip(b"0")):
+            # The parser takes whatever follows for another protocol: the body, sent later, would be a request.
+            raise _Refused(400, "upgrade")
         if not self.url.startswith((b"/", b"*")) and not self._names_same_host():
             raise _Refused(400, "ambiguous_host")
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
+        if upgrades:
+            self.cycle.keep_alive = False
 
     def _names_same_host(self) -> bool:
         """Whether a request target with a host of its own and `Host` agree (RFC 9112 section 3.2.2)."""

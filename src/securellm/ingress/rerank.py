@@ -8,7 +8,7 @@ from securellm.core.surfaces import Surface
 from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 
 SURFACE = Surface.RERANK
 
@@ -50,7 +50,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         message_count=len(documents),
         images=0,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + around * len(documents),
+            input_tokens=texts.bytes + around * len(documents),
             output_cap=0,
             choices=1,
             cache_writes=False,

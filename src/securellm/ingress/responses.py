@@ -9,7 +9,7 @@ from securellm.finops import Estimate
 from securellm.gateway.model import Request
 from securellm.ingress import facts
 from securellm.ingress.facts import Members
-from securellm.ingress.leaves import Shape, collect, text_bytes
+from securellm.ingress.leaves import Shape, collect
 from securellm.ingress.needs import responses_needs
 
 SURFACE = Surface.RESPONSES
@@ -125,6 +125,11 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         images += kind in ("input_image", "computer_screenshot")
         whole = whole or kind == "input_file"
         hears = hears or kind == "input_audio"
+    for item in items:
+        drawn = item.get("type") == "image_generation_call"
+        images += drawn
+        # Of what it keeps, the provider may add more to the prompt than the item says.
+        whole = whole or (not drawn and not item.get("encrypted_content") and any(mentioned_in((item,))))
     # Tools may be found, and added, in the middle of a conversation.
     asked = [*tools, *(tool for item in items for tool in facts.parts(item.get("tools")))]
     kept = tuple(dict.fromkeys(_kept(members, items, asked)))
@@ -141,7 +146,7 @@ def extract(document: Document, headers: Mapping[str, str]) -> Request:
         histories=kept,
         mentions=mentions,
         estimate=Estimate(
-            input_tokens=text_bytes(texts.leaves) + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if asked else 0),
+            input_tokens=texts.bytes + _PER_ITEM * (len(items) + 2) + (_PER_TOOLS if asked else 0),
             output_cap=facts.count(members, "max_output_tokens"),
             choices=1,
             whole_context=whole or hears or bool(kept),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from securellm.core.document import Document, Patch, raw_offsets
 from securellm.core.errors import Code, Refusal
+from securellm.core.messages import Path
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 scalars = st.none() | st.booleans() | st.integers(-(10**15), 10**15) | texts
@@ -160,3 +161,40 @@ def test_elements_leave_an_array_and_nothing_else_changes(data: st.DataObject) -
     written = patch.apply()
     assert Document(written).members() == {"x": left, "y": 1}
     assert written.endswith(b', "y" : 1 }')
+
+
+def test_thousands_of_places_are_found_and_edited_in_one_reading() -> None:
+    """Tens of thousands: what reads on from the beginning for each of them does not end while anybody waits."""
+    count = 60_000
+    rows = Document(json.dumps({"first": 1, "rows": [{"a": "xyz"}] * count}).encode())
+    patch = Patch(rows)
+    for index in range(count):
+        patch.replace_in_string(("rows", index, "a"), 1, 2, "[Y]")
+    assert json.loads(patch.apply())["rows"] == [{"a": "x[Y]z"}] * count
+    for between in (" ", "\n", "\U0001f389"):
+        text = Document(json.dumps({"text": f"xyz{between}" * count}).encode())
+        patch = Patch(text)
+        for index in range(count):
+            patch.replace_in_string(("text",), 4 * index + 1, 4 * index + 2, "[Y]")
+        assert json.loads(patch.apply())["text"] == f"x[Y]z{between}" * count
+
+
+def test_places_may_be_asked_for_in_any_order() -> None:
+    document = Document(b'{"a":[{"b":"\\u0041\\ud83c\\udf89\\n!"},2],"c":3}')
+    places: tuple[tuple[Path, str], ...] = (
+        (("c",), "3"),
+        (("a", 1), "2"),
+        (("a", 0, "b"), '"\\u0041\\ud83c\\udf89\\n!"'),
+        (("c",), "3"),
+    )
+    for place, written in places:
+        start, end = document.span(place)
+        assert document.text[start:end] == written
+    nowhere: tuple[Path, ...] = (("a", 2), ("a", "b"), ("d",), ("c", "x"), ("a", 0, 0))
+    for path in nowhere:
+        with pytest.raises(KeyError):
+            document.span(path)
+    patch = Patch(document)
+    for at in (3, 0, 2, 1):
+        patch.replace_in_string(("a", 0, "b"), at, at + 1, f"<{at}>")
+    assert json.loads(patch.apply())["a"][0]["b"] == "<0><1><2><3>"

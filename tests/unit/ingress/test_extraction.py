@@ -281,6 +281,58 @@ def test_what_an_item_holds_itself_is_looked_up_nowhere() -> None:
     assert (request.histories, request.mentions) == ((), ())
 
 
+SEALED = "gAAAAABo" * 500
+
+
+@pytest.mark.requirement("FN-2")
+@pytest.mark.parametrize(
+    ("surface", "members"),
+    [
+        ("chat", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum": [*range(999)]}}}]}),
+        ("chat", {"tools": [{"type": "function", "function": {"content": {"type": "string"}}}] * 99}),
+        ("chat", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": [*range(999)]}}}}),
+        ("responses", {"tools": [{"type": "function", "parameters": {"enum": [*range(999)]}}]}),
+        ("responses", {"text": {"format": {"schema": {"enum": [*range(999)]}}}}),
+        ("responses", {"input": [{"type": "reasoning", "summary": [], "encrypted_content": SEALED}]}),
+        ("responses", {"input": [{"type": "compaction", "encrypted_content": SEALED}]}),
+        ("messages", {"tools": [{"name": "f", "input_schema": {"type": "object", "enum": [*range(999)]}}]}),
+        ("messages", {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": [*range(999)]}]}]}),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": SEALED}]}
+                ]
+            },
+        ),
+        (
+            "messages",
+            {"messages": [{"role": "assistant", "content": [{"type": "redacted_thinking", "data": SEALED}]}]},
+        ),
+        (
+            "generate_content",
+            {"contents": [{"parts": [{"functionCall": {"name": "f", "args": {"a": [*range(999)]}}}]}]},
+        ),
+        ("generate_content", {"contents": [{"parts": [{"text": "a", "thoughtSignature": SEALED}]}]}),
+        ("generate_content", {"generationConfig": {"responseSchema": {"enum": [*range(999)]}}}),
+        ("ollama_chat", {"format": {"enum": [*range(999)]}}),
+    ],
+)
+def test_what_is_no_text_and_is_read_as_one_is_counted_as_one(surface: str, members: dict[str, Any]) -> None:
+    (told,) = members.values()
+    assert extract(surface, **members).estimate.input_tokens >= len(json.dumps(told)) * 0.9
+
+
+@pytest.mark.requirement("FN-2")
+@pytest.mark.parametrize("kind", ["reasoning", "file_search_call", "web_search_call", "anything_new"])
+def test_an_item_of_which_the_provider_knows_more_than_it_says_fills_the_window(kind: str) -> None:
+    estimate = extract("responses", input=[{"type": kind, "id": "x_1"}]).estimate
+    assert estimate.whole_context
+    assert extract("responses", input=[{"type": "image_generation_call", "id": "ig_1"}]).images == 1
+    whole = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": SEALED}
+    assert not extract("responses", input=[whole]).estimate.whole_context
+
+
 @pytest.mark.requirement("FN-2")
 def test_the_tools_that_a_provider_runs_are_told_from_the_callers() -> None:
     own = ["function", "custom", "namespace", "local_shell", "apply_patch", "computer", "tool_search", "shell"]

@@ -151,3 +151,31 @@ def test_a_head_that_began_and_does_not_end_is_answered_408() -> None:
         assert wire.writes[-1].startswith(b"HTTP/1.1 408 ")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("head", "cause"),
+    [
+        (b"POST / HTTP/2.0\r\ncontent-length: 2\r\n\r\n{}", b"http_version"),
+        (b"GET / HTTP/0.9\r\nhost: a\r\n\r\n", b"http_version"),
+        (b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"transfer_encoding"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", b"upgrade"),
+        (
+            b"POST / HTTP/1.1\r\nhost: a\r\nupgrade: x\r\nconnection: upgrade\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"upgrade",
+        ),
+    ],
+)
+def test_what_frames_its_body_as_no_other_reader_would_is_refused(head: bytes, cause: bytes) -> None:
+    (answer,), closed = written(answering([], b"never"), head)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert cause in answer
+    assert closed
+
+
+def test_an_upgrade_without_a_body_is_ignored_and_ends_its_connection() -> None:
+    asked = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    (answer,), closed = written(answering([(b"content-length", b"2")], b"ok"), asked)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in answer
+    assert closed

@@ -19,6 +19,7 @@ from tests.unit.providers.goldens import (
 from securellm.core.errors import Code
 from securellm.core.surfaces import Surface
 from securellm.providers import DIALECTS, EventView, StreamEvent, StreamReader
+from securellm.providers.dialects.machine import MOST_CHOICES, MOST_OPEN
 
 NUMBERED = [name for name in STREAMS if surface_of(name) is Surface.RESPONSES]
 MESSAGES = [name for name in STREAMS if surface_of(name) is Surface.MESSAGES]
@@ -261,3 +262,25 @@ def test_arguments_that_come_in_parts_are_one_text_by_their_place() -> None:
         view = reader.read(StreamEvent(raw=b"", data=json.dumps(body).encode()))
         texts += [each.text for each in view.fragments if each.channel == "0/functionCall/$.cpf"]
     assert texts == ["111.444.", "777-35"]
+
+
+@pytest.mark.requirement("GW-8")
+@pytest.mark.parametrize("surface", [Surface.CHAT, Surface.GENERATE_CONTENT])
+def test_more_answers_than_anybody_can_ask_for_are_refused(surface: Surface) -> None:
+    reader = machine(surface)
+    for index in range(MOST_CHOICES):
+        assert failure_in([reader.read(_answer(surface, index))]) is None
+    assert failure_in([reader.read(_answer(surface, MOST_CHOICES))]) is Code.BAD_REPLY
+
+
+def _answer(surface: Surface, index: int) -> StreamEvent:
+    if surface is Surface.CHAT:
+        return chunk(delta={"content": "a"}, index=index)
+    candidates = [{"index": index, "content": {"parts": [{"text": "a"}]}}]
+    return StreamEvent(raw=b"", data=json.dumps({"candidates": candidates}).encode())
+
+
+@pytest.mark.requirement("GW-8")
+def test_more_texts_at_once_than_anybody_reads_are_refused() -> None:
+    many = chunk(delta={f"x{number}": "a" for number in range(MOST_OPEN + 1)})
+    assert failure_in([machine(Surface.CHAT).read(many)]) is Code.BAD_REPLY
