@@ -21,9 +21,9 @@ class Hardened(HttpToolsProtocol):
     """One connection, whose head must be whole within `request_timeout` and no larger than `max_headers`.
 
     A connection that is not parseable HTTP, mixes Content-Length with Transfer-Encoding (RFC 9112 section 6.1),
-    names Content-Length or Host twice or two different hosts, sends a body behind an upgrade, or is too slow or too
-    large, gets a bare answer and is closed; whatever was queued behind it is dropped. The body's own deadline belongs
-    to the exchange, which can answer in the caller's dialect.
+    names Content-Length or Host twice or two different hosts, asks for another protocol with a chunked body, or is too
+    slow or too large, gets a bare answer and is closed; whatever was queued behind it is dropped. The body's own
+    deadline belongs to the exchange, which can answer in the caller's dialect.
     """
 
     request_timeout: float = 30.0
@@ -36,6 +36,8 @@ class Hardened(HttpToolsProtocol):
         self._header_bytes = 0
         self._host = b""
         self._length = b""
+        self._owed = 0
+        self._read = b""
         self._in_head = True
         self._broken = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -67,9 +69,14 @@ class Hardened(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._broken or self.transport.is_closing():
             return
+        if self._owed:
+            self._take_body(data)
+            return
         if self._in_head:
             self._head_size += len(data)
+        self._read = data
         super().data_received(data)
+        self._read = b""
         # A head still open after this read: its parts are counted as they end, what has not ended only here.
         if self._in_head and self._head_size and not self.transport.is_closing():
             if self._head_size > self.max_headers:
@@ -119,15 +126,15 @@ class Hardened(HttpToolsProtocol):
         if b"transfer-encoding" in self._seen and version == "1.0":
             raise _Refused(400, "transfer_encoding")
         upgrades = self.parser.should_upgrade()
-        if upgrades and (b"transfer-encoding" in self._seen or self._length.strip(b"0")):
-            # The parser takes whatever follows for another protocol: the body, sent later, would be a request.
+        if upgrades and b"transfer-encoding" in self._seen:
             raise _Refused(400, "upgrade")
         if not self.url.startswith((b"/", b"*")) and not self._names_same_host():
             raise _Refused(400, "ambiguous_host")
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
-        if upgrades:
+        if upgrades and not self._should_upgrade():
             self.cycle.keep_alive = False
+            self._owed = int(self._length or b"0")
 
     def _names_same_host(self) -> bool:
         """Whether a request target with a host of its own and `Host` agree (RFC 9112 section 3.2.2)."""
@@ -135,8 +142,20 @@ class Hardened(HttpToolsProtocol):
         return authority.lower() == self._host.strip().lower()
 
     def on_message_complete(self) -> None:
+        if self._owed:
+            return  # The parser takes a body behind an upgrade for another protocol; it is read by its length.
         super().on_message_complete()
         self._in_head = True
+
+    def _take_body(self, data: bytes) -> None:
+        """Part of a body behind an upgrade that is not served. What follows it is dropped with the connection."""
+        body = data[: self._owed]
+        self._owed -= len(body)
+        if body:
+            self.on_body(body)
+        if not self._owed:
+            self.on_message_complete()
+            self._broken = True
 
     # Rest: one lazy timer, re-armed only when it fires, where the server would make one for each request
 
@@ -172,7 +191,14 @@ class Hardened(HttpToolsProtocol):
         self._refuse(400, "upgrade")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade that is not served is ignored (RFC 9110 section 7.8), without a log line a caller can cause."""
+        """Ignore an upgrade that is not served (RFC 9110 section 7.8), without a log line a caller can cause.
+
+        Java's own client asks for HTTP/2 so with each first request in the clear, and sends its body along.
+        """
+        if self._owed:
+            stopped = sys.exc_info()[1]
+            assert isinstance(stopped, httptools.HttpParserUpgrade)
+            self._take_body(self._read[stopped.args[0] :])
 
     def _refuse(self, status: int, cause: str) -> None:
         self.refused(cause)

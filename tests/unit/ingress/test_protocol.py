@@ -8,6 +8,7 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from securellm.core.errors import Code, Refusal
 from securellm.ingress.exchange import AsgiExchange, RawHeaders
 from securellm.ingress.protocol import Hardened, hardened
 
@@ -159,7 +160,6 @@ def test_a_head_that_began_and_does_not_end_is_answered_408() -> None:
         (b"POST / HTTP/2.0\r\ncontent-length: 2\r\n\r\n{}", b"http_version"),
         (b"GET / HTTP/0.9\r\nhost: a\r\n\r\n", b"http_version"),
         (b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"transfer_encoding"),
-        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", b"upgrade"),
         (
             b"POST / HTTP/1.1\r\nhost: a\r\nupgrade: x\r\nconnection: upgrade\r\ntransfer-encoding: chunked\r\n\r\n",
             b"upgrade",
@@ -179,3 +179,56 @@ def test_an_upgrade_without_a_body_is_ignored_and_ends_its_connection() -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert b"connection: close" in answer
     assert closed
+
+
+SMUGGLED = b"GET /elsewhere HTTP/1.1\r\nhost: a\r\n\r\n"
+H2C = b"POST / HTTP/1.1\r\nconnection: upgrade, http2-settings\r\nhost: a\r\nupgrade: h2c\r\nhttp2-settings: AAE\r\n"
+H2C += b"content-length: %d\r\n\r\n" % len(SMUGGLED)
+
+
+@pytest.mark.requirement("GW-12")
+@pytest.mark.parametrize("step", [1, 7, len(H2C), len(H2C) + 3, 1000])
+@pytest.mark.parametrize("behind", [b"", b"GET /behind HTTP/1.1\r\nhost: a\r\n\r\n"])
+def test_a_body_behind_an_upgrade_that_is_not_served_is_that_requests_body_and_nothing_else(
+    step: int, behind: bytes
+) -> None:
+    read: list[tuple[str, bytes]] = []
+
+    async def app(exchange: AsgiExchange) -> None:
+        read.append((exchange.path, await exchange.body(limit=1000, seconds=5)))
+        await exchange.answer(200, [(b"content-length", b"2")], b"ok")
+
+    async def scenario() -> None:
+        protocol, wire = await connected(app)
+        sent = H2C + SMUGGLED + behind
+        for at in range(0, len(sent), step):
+            protocol.data_received(sent[at : at + step])
+            await asyncio.sleep(0)
+        await until(lambda: wire.closed)
+        (answer,) = wire.writes
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in answer
+
+    asyncio.run(scenario())
+    assert read == [("/", SMUGGLED)]
+
+
+def test_a_body_behind_an_upgrade_that_never_comes_whole_ends_with_its_client() -> None:
+    ended: list[Code] = []
+
+    async def app(exchange: AsgiExchange) -> None:
+        try:
+            await exchange.body(limit=1000, seconds=5)
+        except Refusal as refusal:
+            ended.append(refusal.code)
+
+    async def scenario() -> None:
+        protocol, wire = await connected(app)
+        protocol.data_received(H2C + SMUGGLED[:5])
+        await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        await until(lambda: ended)
+        assert wire.writes == []
+
+    asyncio.run(scenario())
+    assert ended == [Code.CLIENT_DISCONNECTED]
