@@ -3,7 +3,6 @@
 Beside `service`, because nothing here is a matter of saving: an entry is never left out, whatever it costs to find.
 """
 
-import asyncio
 from collections import OrderedDict
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from securellm.cache.settings import LONGEST_MEMORY
 from securellm.core.clock import Clock
 from securellm.core.errors import Code, Refusal
 from securellm.core.surfaces import Surface
-from securellm.storage import Connection, open_readonly
+from securellm.storage import Connection, looked_up, open_readonly
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of one answer that can be given again."""
@@ -129,7 +128,7 @@ class Idempotency:
         self._entries[key] = mine
         if not self._complete:
             try:
-                found = await asyncio.to_thread(self._read, key)
+                found = await looked_up(lambda: self._read(key))
             except BaseException:
                 self._forget(key)
                 raise

@@ -1,8 +1,8 @@
 """The verbs of custody: who keeps what a request names, and take note of what was left with a provider."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from functools import partial
 from pathlib import Path
 
 from securellm.core.batches import Workload
@@ -10,7 +10,7 @@ from securellm.core.errors import Code, Refusal
 from securellm.core.kept import Kept, KeptKind
 from securellm.custody import rules, store
 from securellm.custody.model import Deposit, Grant
-from securellm.storage import open_readonly
+from securellm.storage import looked_up, open_readonly
 
 _WORKLOADS = 1_000
 """In memory."""
@@ -57,7 +57,7 @@ class Custody:
             return frozenset()
         if len(named) > rules.MOST_NAMED:
             raise Refusal(Code.INVALID_REQUEST, f"the request names more than {rules.MOST_NAMED} kept things")
-        grants = await asyncio.to_thread(self._read, named)
+        grants = await looked_up(lambda: self._read(named))
         return frozenset(
             name for name in named if grants[name] and all(grant.tenant != tenant for grant in grants[name])
         )
@@ -71,7 +71,7 @@ class Custody:
         }
         if not named:
             return ()
-        grants = await asyncio.to_thread(self._read, list(named))
+        grants = await looked_up(lambda: self._read(list(named)))
         return tuple(
             thing for name, thing in named.items() if all(grant.provider != provider for grant in grants[name])
         )
@@ -79,7 +79,7 @@ class Custody:
     async def workload(self, tenant: str, provider: str, name: str) -> Workload | None:
         """What the batch asks for that a thing of the tenant's belongs to."""
         known = self._workloads.get((tenant, provider, name))
-        return known or await asyncio.to_thread(self._workload, tenant, provider, name)
+        return known or await looked_up(lambda: self._workload(tenant, provider, name))
 
     async def page(
         self,
@@ -97,7 +97,7 @@ class Custody:
         They stand next to `after`, or up to `before`, in that order. Raises Refusal(NOT_FOUND) for a place that is
         not the tenant's.
         """
-        rows = await asyncio.to_thread(self._mine, tenant, kind)
+        rows = await looked_up(lambda: self._mine(tenant, kind))
         names = list(dict.fromkeys(name for _, name, provider in reversed(rows) if provider in providers))
         if oldest_first:
             names.reverse()
@@ -111,7 +111,7 @@ class Custody:
             if not missing:
                 return found
             revisions = self._revisions
-            grants = await asyncio.to_thread(self._read, missing)
+            grants = await looked_up(partial(self._read, missing))
             if revisions == self._revisions:
                 return found | {name: rules.places(grants[name], tenant) for name in missing}
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from securellm.storage.shelf import Shelf, Shelved
     from securellm.storage.shipment import ShippedRecord
     from securellm.storage.tables import METADATA, installation_table, tenant_table
-    from securellm.storage.threads import in_thread
+    from securellm.storage.threads import in_thread, looked_up
     from securellm.storage.wal import lost_frames
     from securellm.storage.writer import GroupCommitWriter
 else:
@@ -68,6 +68,7 @@ __all__ = [
     "in_thread",
     "installation_table",
     "is_postgres",
+    "looked_up",
     "lost_frames",
     "open_readonly",
     "tenant_table",

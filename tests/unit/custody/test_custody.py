@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,6 +205,24 @@ def test_only_what_others_alone_were_given_is_theirs(tmp_path: Path) -> None:
             opened.restart()
         with pytest.raises(Refusal):
             others(opened, *map(str, range(2_000)))
+
+
+@pytest.mark.requirement("ID-4")
+def test_a_look_waits_for_no_long_text_that_somebody_else_has_screened(tmp_path: Path) -> None:
+    async def scene(opened: Gateway) -> str:
+        read = threading.Event()
+        screening = [asyncio.create_task(asyncio.to_thread(read.wait, 60)) for _ in range(64)]
+        try:
+            async with asyncio.timeout(20):
+                return await opened.custody.keeper("acme", ["resp_1"], pinned=None)
+        finally:
+            read.set()
+            await asyncio.gather(*screening)
+
+    with gateway(tmp_path) as opened:
+        opened.keep(deposit("resp_1"))
+        opened.restart()
+        assert asyncio.run(scene(opened)) == "openai"
 
 
 def test_two_providers_may_give_out_the_same_id(tmp_path: Path) -> None:
