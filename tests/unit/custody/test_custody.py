@@ -212,6 +212,7 @@ def test_a_look_waits_for_no_long_text_that_somebody_else_has_screened(tmp_path:
     async def scene(opened: Gateway) -> str:
         read = threading.Event()
         screening = [asyncio.create_task(asyncio.to_thread(read.wait, 60)) for _ in range(64)]
+        await asyncio.sleep(0)  # Now each of them has asked for its thread.
         try:
             async with asyncio.timeout(20):
                 return await opened.custody.keeper("acme", ["resp_1"], pinned=None)
