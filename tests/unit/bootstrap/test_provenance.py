@@ -33,7 +33,7 @@ def test_litellm_1_82_8_a_file_that_a_package_brought_along_is_shown_with_its_fi
     (packages / "litellm_init.pth").write_text("# nothing to see\n" + BACKDOOR)
     (packages / "distutils-precedence.pth").write_text(SETUPTOOLS)
     (packages / "_virtualenv.pth").write_text("import _virtualenv")
-    (packages / "_editable_impl_securellm_bridge.pth").write_text("/work/src")
+    (packages / "_editable_impl_securellm_bridge.pth").write_text("/srv/src")
     (code,) = foreign({})
     assert (code.name, code.first) == ("litellm_init.pth", BACKDOOR.strip())
     assert code.digest == hashlib.sha256((packages / "litellm_init.pth").read_bytes()).hexdigest()
