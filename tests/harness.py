@@ -180,9 +180,11 @@ def free_ports(count: int) -> list[int]:
         while len(found) < count:
             each = stack.enter_context(socket.socket())
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            port = 10_000 + secrets.randbelow(22_000)
+            # Two sockets that nobody listens on yet may be bound to one port.
             with contextlib.suppress(OSError):
-                each.bind(("127.0.0.1", 10_000 + secrets.randbelow(22_000)))
-                found.append(each.getsockname()[1])
+                each.bind(("127.0.0.1", port))
+                found += [port] if port not in found else []
     return found
 
 
