@@ -173,14 +173,16 @@ def _value(value: object) -> str:
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback that nobody listens on at this moment.
 
-    Below those that the kernel hands out: a connection of another test must not take one before its gateway does.
+    Below those that the kernel hands out, and of a stretch for each test process: neither a connection nor a gateway of
+    another must take one before ours does.
     """
+    first = 10_000 + os.getpid() % 16 * 1_350
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:
             each = stack.enter_context(socket.socket())
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            port = 10_000 + secrets.randbelow(22_000)
+            port = first + secrets.randbelow(1_350)
             # Two sockets that nobody listens on yet may be bound to one port.
             with contextlib.suppress(OSError):
                 each.bind(("127.0.0.1", port))
