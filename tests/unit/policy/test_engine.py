@@ -245,6 +245,14 @@ def test_a_slice_of_a_bundle_says_what_the_whole_says(
             assert Told(answer.verdict is Verdict.ALLOW, answer.rules) == engine.ask(asked)
 
 
+def test_before_screening_a_slice_leaves_out_what_asks_about_it_too() -> None:
+    unscreened = '@id("seen") forbid(principal in Tenant::"acme", action, resource) unless { context has guard };'
+    elsewhere = '@id("elsewhere") forbid(principal in Tenant::"other", action, resource);'
+    rules = compiled(EVERYTHING, unscreened, elsewhere)
+    assert rules.ask(question()).verdict is Verdict.LATER
+    assert rules.ask(question(guard=GuardFacts())).verdict is Verdict.ALLOW
+
+
 def test_only_policies_whose_heads_take_a_question_in_are_asked() -> None:
     failing = '@id("no") forbid(principal in Tenant::"other", action, resource) when { context.hour + OVER > 0 };'
     failing = failing.replace("OVER", str(2**63 - 1))
