@@ -223,7 +223,7 @@ class _Recorded:
             await self._record(self._scope, error)
         except GatewayError as fault:
             return fault
-        except Exception as defect:  # noqa: BLE001 - the edge: without a record, no answer but this
+        except Exception as defect:  # noqa: BLE001 - the edge again: without a record, no answer but this
             fault_of(defect, request_id=self._scope["state"]["request_id"])
             return Fault(Code.AUDIT_UNAVAILABLE, "the refusal cannot be recorded")
         return None

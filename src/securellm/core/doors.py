@@ -41,6 +41,7 @@ def room_by_room(package: str) -> Callable[[str], Any]:
 def _rooms_of(package: str) -> dict[str, str]:
     """The module of each name that the door re-exports."""
     spec = find_spec(package)
+    # Loaders of files and of archives can both say it; the type that all loaders share does not.
     source = None if spec is None or spec.loader is None else spec.loader.get_source(package)  # type: ignore[attr-defined]
     if source is None:
         raise ImportError(f"the source of {package} is not beside it", name=package)

@@ -147,7 +147,7 @@ class GroupCommitWriter:
                 try:
                     self._commit(batch)
                 # The root of a thread: an operation's defect must fail its waiters, never leave them hanging.
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001 - one of the three named places: the root of a thread
                     self._fail(batch, error)
                     return
                 self._wake(batch, None)
